@@ -1,0 +1,76 @@
+# `make` lists what there is. Everything installs into .venv, and only when its pins have changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SQL_DIRS := models tests analyses
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command 'make lock' --group build $(UPGRADE)
+# The linter compiles the models: in a warehouse of its own, since DuckDB lets one process in.
+SQLFLUFF := mkdir -p .cache/lint && ONEDEAL_HOME=.cache/lint $(BIN)/sqlfluff
+
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format docs benchmark lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/local profiles.yml ## Install onedeal for DuckDB, and copy the dbt profile
+
+demo: setup ## Three days of generated deals: the whole loop on this machine
+	@$(BIN)/onedeal demo
+
+test: $(VENV)/dev profiles.yml ## Run the tests
+	@$(BIN)/pytest
+
+lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/mypy
+	@$(SQLFLUFF) lint $(SQL_DIRS)
+
+format: $(VENV)/dev profiles.yml ## Rewrite Python and SQL in the project's style
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+	@$(SQLFLUFF) fix --quiet $(SQL_DIRS)
+
+docs: setup ## Write dbt's documentation, with the lineage, to target/static_index.html
+	@$(BIN)/dbt --quiet docs generate --static
+
+benchmark: $(VENV)/dev profiles.yml ## Measure quality and speed
+	@$(BIN)/python -m benchmarks
+
+lock: $(VENV)/dev ## Compile requirements/ anew (UPGRADE=--upgrade takes newer versions)
+	@$(LOCK) --extra local --extra serving --extra dev --output-file requirements/dev.txt
+	@$(LOCK) --extra local --constraint requirements/dev.txt --output-file requirements/local.txt
+	@$(LOCK) --extra gcp --constraint requirements/dev.txt --output-file requirements/gcp.txt
+
+clean: ## Remove what was installed and generated; .onedeal and profiles.yml stay
+	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build logs target
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+profiles.yml:
+	@cp profiles.example.yml profiles.yml
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v[:2] < (3, 14) or sys.exit("onedeal \
+	needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -m venv $(VENV)
+
+# The developers' pins are those of `local` and more, so after them `local` has nothing to do.
+$(VENV)/local: requirements/local.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing onedeal into $(VENV) ...'
+	@$(PIP_INSTALL) --require-hashes -r requirements/local.txt
+	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing onedeal and its development tools into $(VENV) ...'
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $(VENV)/local $@
