@@ -1,0 +1,28 @@
+{# Plain SQL on both engines: nothing to dispatch. #}
+{% macro check_is_trainable(sql) %}
+    {%- set options = ml_config() -%}
+    {%- set label = (options.get('input_label_cols') or ['label'])[0] -%}
+    {%- set counts = run_query(
+        'select cast(' ~ adapter.quote(label) ~ ' as ' ~ dbt.type_string() ~ ') as class, '
+        ~ 'count(*) as row_count\nfrom (\n' ~ sql ~ '\n) as training\n'
+        ~ 'where ' ~ adapter.quote(label) ~ ' is not null\n'
+        ~ 'group by 1\norder by 1\nlimit 51'
+    ) -%}
+    {%- if counts.rows | length >= 2 -%}
+        {{ return(true) }}
+    {%- endif -%}
+
+    {%- set found = [] -%}
+    {%- for row in counts.rows -%}
+        {%- do found.append(row[0] ~ ' in ' ~ row[1] ~ ' rows') -%}
+    {%- endfor -%}
+    {%- set message = "Model '" ~ model.name ~ "' needs two classes in its label column '" ~ label
+        ~ "' to learn from; found " ~ (found | join(', ') or 'no labelled row') ~ '.' -%}
+    {%- if config.get('meta', {}).get('when_untrainable') == 'skip' -%}
+        {%- do exceptions.warn(message ~ ' Nothing was trained.') -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {{ exceptions.raise_compiler_error(
+        message ~ " Label more rows, or set meta.when_untrainable to 'skip'."
+    ) }}
+{% endmacro %}
