@@ -1,0 +1,2 @@
+-- incoming_deals: rows of the raw contract. Gives their cleaned columns.
+{{ clean_deals('incoming_deals') }}

@@ -1,0 +1,16 @@
+-- incoming_clean, token_statistics. Gives the incoming deals' rows of `int_deals__tokens`.
+with
+
+words as (
+
+    {{ deal_words('incoming_clean') }}
+
+),
+
+final as (
+
+    {{ deal_tokens('words', 'token_statistics') }}
+
+)
+
+select * from final

@@ -1,0 +1,108 @@
+{# Which models there are to score with. All of it is read from the warehouse when a model runs, so
+   that `dbt build` alone and the retrain flow build the same SQL. #}
+
+{# The model versions of this run: `dev_logistic` by hand. #}
+{% macro candidate_version(model_type) %}
+    {{ return(var('run_version') ~ '_' ~ model_type) }}
+{% endmacro %}
+
+{# Whether there are labelled pairs of both kinds to learn from. #}
+{% macro is_trainable() %}
+    {% set training_features = ref('training_features') %}
+    {% if not execute or load_relation(training_features) is none %}
+        {{ return(true) }}
+    {% endif %}
+    {% set classes = run_query('select count(distinct is_duplicate) from ' ~ training_features) %}
+    {{ return(classes.rows[0][0] == 2) }}
+{% endmacro %}
+
+{# The table or model that holds a version. #}
+{% macro model_relation(model_version) %}
+    {{ return(api.Relation.create(
+        database=target.database, schema=target.schema, identifier='deal_duplicate_model__' ~ model_version
+    )) }}
+{% endmacro %}
+
+{# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a
+   mapping with model_version, model_type, threshold and role; none where there is none. #}
+{% macro champion_model() %}
+    {% set ledger = source('ops', 'model_ledger') %}
+    {% if not execute or load_relation(ledger) is none %}
+        {{ return(none) }}
+    {% endif %}
+    {% set latest = run_query(
+        "select model_version, details from " ~ ledger
+        ~ " where event in ('promoted', 'rolled_back') order by occurred_at desc, event_id desc limit 1"
+    ) %}
+    {% if latest.rows | length == 0 %}
+        {{ return(none) }}
+    {% endif %}
+    {% set details = fromjson(latest.rows[0][1]) %}
+    {{ return({
+        'model_version': latest.rows[0][0],
+        'model_type': details['model_type'],
+        'threshold': details['threshold'],
+        'role': 'champion',
+    }) }}
+{% endmacro %}
+
+{# The models that a run compares on the same rows: its candidates, and the champion if there is one. #}
+{% macro evaluated_models() %}
+    {% set models = [] %}
+    {% if is_trainable() %}
+        {% do models.append({
+            'model_version': candidate_version('logistic'),
+            'model_type': 'logistic_reg',
+            'role': 'candidate',
+            'relation': ref('deal_duplicate_model_logistic'),
+        }) %}
+        {% do models.append({
+            'model_version': candidate_version('boosted_tree'),
+            'model_type': 'boosted_tree_classifier',
+            'role': 'candidate',
+            'relation': ref('deal_duplicate_model_boosted_tree'),
+        }) %}
+    {% endif %}
+    {% set champion = champion_model() %}
+    {% if champion is not none %}
+        {% do champion.update({'relation': model_relation(champion.model_version)}) %}
+        {% do models.append(champion) %}
+    {% endif %}
+    {{ return(models) }}
+{% endmacro %}
+
+{# The model that `deal_predictions` uses: the champion. Where no flow ever ran there is no ledger to
+   name one; then it is the better of the models that `dbt build` trained. None: nothing to score with. #}
+{% macro scoring_model() %}
+    {% set model_evaluation = ref('model_evaluation') %}
+    {% set champion = champion_model() %}
+    {% if champion is not none %}
+        {% do champion.update({'relation': model_relation(champion.model_version)}) %}
+        {{ return(champion) }}
+    {% endif %}
+    {% if not execute or load_relation(model_evaluation) is none or ledger_is_used() %}
+        {{ return(none) }}
+    {% endif %}
+    {% set best = run_query(
+        "select model_version, model_type, threshold from " ~ model_evaluation
+        ~ " where role = 'candidate' and threshold is not null order by average_precision desc, model_version limit 1"
+    ) %}
+    {% if best.rows | length == 0 %}
+        {{ return(none) }}
+    {% endif %}
+    {{ return({
+        'model_version': best.rows[0][0],
+        'model_type': best.rows[0][1],
+        'threshold': best.rows[0][2],
+        'role': 'candidate',
+        'relation': model_relation(best.rows[0][0]),
+    }) }}
+{% endmacro %}
+
+{% macro ledger_is_used() %}
+    {% set ledger = source('ops', 'model_ledger') %}
+    {% if not execute or load_relation(ledger) is none %}
+        {{ return(false) }}
+    {% endif %}
+    {{ return(run_query('select count(*) from ' ~ ledger).rows[0][0] > 0) }}
+{% endmacro %}

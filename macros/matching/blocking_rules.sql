@@ -1,0 +1,122 @@
+{# Who may be a duplicate of whom: two deals that share a key of one rule, and were created within
+   `block_window_days` of each other. To add a rule, add an entry here.
+
+   name: how the rule is called; key (one) or each_of (an array): over the columns of
+   `int_deals__tokens`; refinement: the second key that splits a block over `block_cap`. #}
+{% macro blocking_rules() %}
+    {% set cents = 'cast(cast(round(100 * amount) as int64) as string)' %}
+    {{ return([
+        {'name': 'domain', 'key': 'domain_root', 'refinement': cents},
+        {'name': 'company', 'key': 'company_key', 'refinement': cents},
+        {'name': 'email', 'key': 'contact_email', 'refinement': cents},
+        {'name': 'phone', 'key': 'phone', 'refinement': cents},
+        {'name': 'email_domain', 'key': 'email_domain', 'refinement': cents},
+        {'name': 'amount_company', 'key': cents ~ " || '|' || substr(company_key, 1, 3)", 'refinement': 'company_key'},
+        {'name': 'amount_close_date', 'key': cents ~ " || '|' || cast(close_day as string)", 'refinement': 'company_key'},
+        {'name': 'amount_owner', 'key': cents ~ " || '|' || owner", 'refinement': 'company_key'},
+        {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, ' ~ cents ~ ')'},
+        {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, ' ~ cents ~ ')'},
+        {'name': 'model_number', 'each_of': long_words('model_numbers', 5), 'refinement': 'company_key'},
+    ]) }}
+{% endmacro %}
+
+{% macro long_words(words, characters) %}
+    {{- return(adapter.dispatch('long_words', 'onedeal')(words, characters)) -}}
+{% endmacro %}
+
+{% macro default__long_words(words, characters) %}
+    {{ exceptions.raise_compiler_error("long_words has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{% macro bigquery__long_words(words, characters) -%}
+    array(select word from unnest({{ words }}) as word where length(word) >= {{ characters }})
+{%- endmacro %}
+
+{% macro duckdb__long_words(words, characters) -%}
+    list_filter({{ words }}, lambda word: length(word) >= {{ characters }})
+{%- endmacro %}
+
+{# One row per deal, rule and key. `deals` has the columns of `int_deals__tokens`. #}
+{% macro deal_block_keys(deals) -%}
+    {%- for rule in blocking_rules() %}
+    select
+        deal_id,
+        '{{ rule.name }}' as rule,
+        block_key,
+        refinement,
+        created_day,
+        changed_at
+
+    from (
+        select
+            deal_id,
+            {% if rule.each_of %}block_key{% else %}{{ rule.key }} as block_key{% endif %},
+            {{ rule.refinement }} as refinement,
+            created_day,
+            changed_at
+
+        from {{ deals }}
+        {%- if rule.each_of %}
+        cross join {{ unnest_as(rule.each_of, 'block_key') }}
+        {%- endif %}
+    ) as keys_of_rule
+
+    where block_key is not null
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
+
+{# The keys that make pairs: those of blocks up to `block_cap` as they are, those of larger blocks
+   refined with the rule's second key, and none where that does not help. `block_keys` has the columns
+   of `int_deals__block_keys`, `capped_blocks` those of `int_deals__capped_blocks`. #}
+{% macro pairing_keys(block_keys, capped_blocks) -%}
+    select
+        refined.deal_id,
+        refined.rule,
+        refined.pairing_key,
+        refined.created_day
+
+    from (
+        select
+            block_keys.deal_id,
+            block_keys.rule,
+            block_keys.created_day,
+            case
+                when coalesce(blocks.is_capped, false) then {{ refined_key('block_keys') }}
+                else block_keys.block_key
+            end as pairing_key
+
+        from {{ block_keys }} as block_keys
+        left join {{ capped_blocks }} as blocks
+            on
+                block_keys.rule = blocks.rule
+                and block_keys.block_key = blocks.pairing_key
+                and not blocks.is_refined
+    ) as refined
+    left join {{ capped_blocks }} as blocks
+        on
+            refined.rule = blocks.rule
+            and refined.pairing_key = blocks.pairing_key
+            and blocks.is_refined
+
+    where refined.pairing_key is not null and not coalesce(blocks.is_capped, false)
+{%- endmacro %}
+
+{# NULL where the second key is missing: such a deal pairs with nobody by this rule. #}
+{% macro refined_key(block_keys) -%}
+    {{ block_keys }}.block_key || ' & ' || {{ block_keys }}.refinement
+{%- endmacro %}
+
+{# Condition under which two deals were created close enough to be a candidate pair. #}
+{% macro within_block_window(left_day, right_day) -%}
+    coalesce(abs({{ left_day }} - {{ right_day }}) <= {{ var('block_window_days') }}, true)
+{%- endmacro %}
+
+{# The rule's bit in `int_deals__candidate_pairs.blocking_rules`: 1 for the first rule, 2, 4, ... #}
+{% macro blocking_rule_bit(rule) -%}
+    case {{ rule }}
+        {%- for entry in blocking_rules() %}
+        when '{{ entry.name }}' then {{ 2 ** loop.index0 }}
+        {%- endfor %}
+    end
+{%- endmacro %}

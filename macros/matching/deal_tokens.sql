@@ -1,0 +1,112 @@
+{# The words of a deal's name, company and whole record, as arrays, before they are looked up. #}
+{% macro deal_words(clean_deals) -%}
+    select
+        deals.*,
+        {{ tokenize('name_text') }} as name_words,
+        {{ tokenize('company_text') }} as company_words,
+        {{ tokenize('description_text') }} as description_words,
+        {{ tokenize("coalesce(name_text, '') || ' ' || coalesce(company_text, '') || ' ' || coalesce(description_text, '')") }}
+            as record_words
+
+    from {{ clean_deals }} as deals
+{%- endmacro %}
+
+{# Everything a pair feature reads about a deal: its cleaned columns and its token codes. `words` has
+   the columns of `deal_words`, `statistics` those of `int_deals__token_statistics`. A word that the
+   statistics lack is taken as one that no other deal has. #}
+{% macro deal_tokens(words, statistics) -%}
+    select
+        deals.deal_id,
+        deals.changed_at,
+        deals.name_text,
+        deals.company_key,
+        deals.domain_root,
+        deals.contact_text,
+        deals.contact_email,
+        deals.email_domain,
+        deals.phone,
+        deals.owner,
+        deals.amount,
+        {{ first_digit_rounded('deals.amount') }} as amount_rounded,
+        deals.currency,
+        deals.stage,
+        deals.source,
+        deals.description_text,
+        {{ unix_day('deals.created_on') }} as created_day,
+        {{ unix_day('deals.close_date') }} as close_day,
+        deals.name_words,
+        coalesce(codes.model_numbers, []) as model_numbers,
+        {{ compact_text('deals.name_text') }} as name_compact,
+        {{ compact_text('deals.company_key') }} as company_compact,
+        {{ compact_text("coalesce(deals.name_text, '') || coalesce(deals.company_text, '') || coalesce(deals.description_text, '')") }}
+            as record_compact,
+        {%- for field in token_fields() %}
+        coalesce(codes.{{ field }}_codes, []) as {{ field }}_codes,
+        coalesce(codes.{{ field }}_weight, 0) as {{ field }}_weight,
+        coalesce(codes.{{ field }}_square_weight, 0) as {{ field }}_square_weight{{ ',' if not loop.last }}
+        {%- endfor %}
+
+    from {{ words }} as deals
+    left join (
+        select
+            deal_id,
+            {{ array_agg_where('word', 'is_model_number') }} as model_numbers,
+            {%- for field, condition in token_fields().items() %}
+            {{ array_agg_where('code', condition) }} as {{ field }}_codes,
+            sum(case when {{ condition }} then weight else 0 end) as {{ field }}_weight,
+            sum(case when {{ condition }} then weight * weight else 0 end) as {{ field }}_square_weight{{ ',' if not loop.last }}
+            {%- endfor %}
+
+        from (
+            select
+                word_rows.deal_id,
+                word_rows.word,
+                word_rows.in_name,
+                word_rows.in_company,
+                word_rows.in_description,
+                {{ is_model_number('word_rows.word') }} as is_model_number,
+                coalesce(statistics.weight, {{ token_weight_base() - 1 }}) as weight,
+                coalesce(statistics.code, {{ token_code('word_rows.word', token_weight_base() - 1) }}) as code
+
+            from (
+                select
+                    deals.deal_id,
+                    word,
+                    {{ codes_contain('deals.name_words', 'word') }} as in_name,
+                    {{ codes_contain('deals.company_words', 'word') }} as in_company,
+                    {{ codes_contain('deals.description_words', 'word') }} as in_description
+
+                from {{ words }} as deals
+                cross join {{ unnest_as('deals.record_words', 'word') }}
+            ) as word_rows
+            left join {{ statistics }} as statistics on word_rows.word = statistics.word
+        ) as weighted
+
+        group by deal_id
+    ) as codes on deals.deal_id = codes.deal_id
+{%- endmacro %}
+
+{# The arrays of token codes kept for a deal, and which of its words go into each. `residual` is what
+   the deal's name says beyond the company's. #}
+{% macro token_fields() %}
+    {{ return({
+        'name': 'in_name',
+        'company': 'in_company',
+        'description': 'in_description',
+        'residual': 'in_name and not in_company',
+        'record': 'true',
+    }) }}
+{% endmacro %}
+
+{% macro compact_text(text) -%}
+    replace(replace({{ text }}, ' ', ''), '.', '')
+{%- endmacro %}
+
+{# An amount rounded to its first digit: 12,499 and 9,900 both give 10,000. #}
+{% macro first_digit_rounded(amount) -%}
+    case
+        when {{ amount }} > 0
+            then round({{ amount }} / pow(10, floor(log10(greatest({{ amount }}, 0.001)))))
+                * pow(10, floor(log10(greatest({{ amount }}, 0.001))))
+    end
+{%- endmacro %}

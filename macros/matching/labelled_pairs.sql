@@ -1,0 +1,50 @@
+{# The labelled pairs of one side of the split, with their features. Both deals stand on that side;
+   a pair that straddles the split is in neither set. #}
+{% macro labelled_pairs(split) -%}
+    with
+
+    labels as (
+
+        select * from {{ ref('stg_crm__deal_labels') }}
+
+    ),
+
+    label_groups as (
+
+        select * from {{ ref('int_labels__groups') }}
+
+    ),
+
+    pair_features as (
+
+        select * from {{ ref('deal_pair_features') }}
+
+    ),
+
+    final as (
+
+        select
+            pair_features.pair_id,
+            pair_features.deal_id_a,
+            pair_features.deal_id_b,
+            groups_a.label_group_id,
+            labels.label_source,
+            cast(case when labels.is_duplicate then 1 else 0 end as int64) as is_duplicate,
+            {%- for feature in pair_feature_names() %}
+            pair_features.{{ feature }}{{ ',' if not loop.last }}
+            {%- endfor %}
+
+        from labels
+        inner join label_groups as groups_a on labels.deal_id_a = groups_a.deal_id
+        inner join label_groups as groups_b on labels.deal_id_b = groups_b.deal_id
+        inner join pair_features
+            on
+                labels.deal_id_a = pair_features.deal_id_a
+                and labels.deal_id_b = pair_features.deal_id_b
+
+        where groups_a.split = '{{ split }}' and groups_b.split = '{{ split }}'
+
+    )
+
+    select * from final
+{%- endmacro %}

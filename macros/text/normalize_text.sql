@@ -1,0 +1,22 @@
+{% macro normalize_text(expression, keep='') %}
+    {{- return(adapter.dispatch('normalize_text', 'onedeal')(expression, keep)) -}}
+{% endmacro %}
+
+{% macro default__normalize_text(expression, keep) %}
+    {{ exceptions.raise_compiler_error("normalize_text has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# Decompose, drop the combining marks, compose again: what DuckDB calls strip_accents. #}
+{% macro bigquery__normalize_text(expression, keep) -%}
+    nullif(trim(regexp_replace(
+        lower(normalize(regexp_replace(normalize({{ expression }}, NFD), r'\pM', ''), NFC)),
+        r'[^\p{L}\p{N}{{ keep }}]+', ' '
+    )), '')
+{%- endmacro %}
+
+{% macro duckdb__normalize_text(expression, keep) -%}
+    nullif(trim(regexp_replace(
+        lower(strip_accents({{ expression }})),
+        '[^\p{L}\p{N}{{ keep }}]+', ' ', 'g'
+    )), '')
+{%- endmacro %}

@@ -1,0 +1,70 @@
+{# A token's code: an INT64 that carries what a pair feature asks of a token, so that comparing two
+   deals compares integers. From the high end: 44 bits of the token's MD5, then whether it is a model
+   number, then whether it holds a digit, then its weight in 12 bits. Two tokens with the same 44
+   bits (one in 17 million millions) would count as one. #}
+{% macro token_weight_base() %}{{ return(4096) }}{% endmacro %}
+
+{% macro token_code(token, weight) %}
+    {{- return(adapter.dispatch('token_code', 'onedeal')(token, weight)) -}}
+{% endmacro %}
+
+{% macro default__token_code(token, weight) %}
+    {{ exceptions.raise_compiler_error("token_code has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# DuckDB's md5() is hexadecimal text already. #}
+{% macro bigquery__token_code(token, weight) -%}
+    {{ token_code_from_hex("to_hex(md5(" ~ token ~ "))", token, weight) }}
+{%- endmacro %}
+
+{% macro duckdb__token_code(token, weight) -%}
+    {{ token_code_from_hex("md5(" ~ token ~ ")", token, weight) }}
+{%- endmacro %}
+
+{% macro token_code_from_hex(hex, token, weight) -%}
+    cast('0x' || substr({{ hex }}, 1, 11) as int64) * {{ token_weight_base() * 4 }}
+    + case when {{ is_model_number(token) }} then {{ token_weight_base() * 2 }} else 0 end
+    + case when {{ regexp_matches_part(token, '[0-9]') }} then {{ token_weight_base() }} else 0 end
+    + {{ weight }}
+{%- endmacro %}
+
+{# A code such as `psl350h` or `4821`: digits with letters, or four digits and more. #}
+{% macro is_model_number(token) -%}
+    (
+        length({{ token }}) >= 3
+        and {{ regexp_matches_part(token, '[0-9]') }}
+        and (length({{ token }}) >= 4 or {{ regexp_matches_part(token, '[^0-9.]') }})
+    )
+{%- endmacro %}
+
+{# Inverse document frequency, ln(1 + deals / deals with the token), in steps of 1/200: whole numbers
+   add up to the same sum in any order, on any engine. #}
+{% macro token_weight(deals, deals_with_token) -%}
+    cast(least({{ token_weight_base() - 1 }}, round(200 * ln(1 + {{ deals }} / {{ deals_with_token }}))) as int64)
+{%- endmacro %}
+
+
+{% macro tokenize(text) %}
+    {{- return(adapter.dispatch('tokenize', 'onedeal')(text)) -}}
+{% endmacro %}
+
+{% macro default__tokenize(text) %}
+    {{ exceptions.raise_compiler_error("tokenize has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# The distinct words of a normalised text, without the dots around them, in order. #}
+{% macro bigquery__tokenize(text) -%}
+    array(
+        select distinct trim(word, '.')
+        from unnest(split(coalesce({{ text }}, ''), ' ')) as word
+        where trim(word, '.') <> ''
+        order by 1
+    )
+{%- endmacro %}
+
+{% macro duckdb__tokenize(text) -%}
+    list_sort(list_distinct(list_filter(
+        list_transform(string_split(coalesce({{ text }}, ''), ' '), lambda word: trim(word, '.')),
+        lambda word: word <> ''
+    )))
+{%- endmacro %}

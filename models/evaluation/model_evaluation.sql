@@ -1,0 +1,114 @@
+{%- set models = evaluated_models() -%}
+
+with
+
+thresholds as (
+
+    select * from {{ ref('model_thresholds') }}
+
+),
+
+predictions as (
+
+    select
+        predictions.model_version,
+        predictions.is_duplicate,
+        predictions.probability,
+        predictions.probability >= thresholds.threshold as is_predicted,
+        floor(least(predictions.probability, 0.999999) * 10) as calibration_bin
+
+    from {{ ref('validation_predictions') }} as predictions
+    inner join thresholds on predictions.model_version = thresholds.model_version
+
+),
+
+at_threshold as (
+
+    select
+        model_version,
+        sum(case when is_predicted and is_duplicate = 1 then 1 else 0 end) as true_positives,
+        sum(case when is_predicted then 1 else 0 end) as predicted,
+        sum(is_duplicate) as positives,
+        avg(case when is_predicted = (is_duplicate = 1) then 1.0 else 0.0 end) as accuracy
+
+    from predictions
+
+    group by model_version
+
+),
+
+calibration_bins as (
+
+    select
+        model_version,
+        count(*) as pairs,
+        abs(avg(probability) - avg(is_duplicate)) as gap
+
+    from predictions
+
+    group by model_version, calibration_bin
+
+),
+
+calibration as (
+
+    select
+        model_version,
+        sum(gap * pairs) / sum(pairs) as calibration_error
+
+    from calibration_bins
+
+    group by model_version
+
+),
+
+ml_evaluations as (
+
+    {% for model in models %}
+    select
+        '{{ model.model_version }}' as model_version,
+        log_loss,
+        roc_auc
+
+    from {{ ml_evaluate(model.relation, 'is_duplicate', ref('validation_set')) }}
+    {{ 'union all' if not loop.last }}
+    {% else %}
+    select
+        cast(null as string) as model_version,
+        cast(null as float64) as log_loss,
+        cast(null as float64) as roc_auc
+
+    from thresholds
+
+    where false
+    {% endfor %}
+
+),
+
+final as (
+
+    select
+        thresholds.model_version,
+        thresholds.model_type,
+        thresholds.role,
+        thresholds.n_pairs,
+        thresholds.n_positives,
+        thresholds.threshold,
+        at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
+        at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
+        at_threshold.accuracy,
+        2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score,
+        ml_evaluations.log_loss,
+        ml_evaluations.roc_auc,
+        thresholds.average_precision,
+        thresholds.recall_at_precision,
+        calibration.calibration_error
+
+    from thresholds
+    inner join at_threshold on thresholds.model_version = at_threshold.model_version
+    inner join calibration on thresholds.model_version = calibration.model_version
+    left join ml_evaluations on thresholds.model_version = ml_evaluations.model_version
+
+)
+
+select * from final

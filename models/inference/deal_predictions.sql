@@ -1,0 +1,54 @@
+{%- set model = scoring_model() -%}
+
+with
+
+{% if model is none %}
+final as (
+
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        cast(null as float64) as probability,
+        cast(null as float64) as threshold,
+        cast(null as bool) as is_predicted_duplicate,
+        cast(null as string) as model_version,
+        changed_at
+
+    from {{ ref('deal_pair_features') }}
+
+    where false
+
+)
+{% else %}
+predictions as (
+
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        changed_at,
+        {{ ml_positive_probability('is_duplicate') }} as probability
+
+    from {{ ml_predict(model.relation, ref('deal_pair_features'), 'is_duplicate') }}
+
+),
+
+final as (
+
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        probability,
+        cast({{ model.threshold }} as float64) as threshold,
+        probability >= {{ model.threshold }} as is_predicted_duplicate,
+        '{{ model.model_version }}' as model_version,
+        changed_at
+
+    from predictions
+
+)
+{% endif %}
+
+select * from final

@@ -1,0 +1,175 @@
+{{ config(
+    unique_key=['deal_id_a', 'deal_id_b'],
+    incremental_strategy='merge',
+    pre_hook='{{ delete_affected_pairs() }}',
+    cluster_by=['deal_id_a', 'deal_id_b'],
+) }}
+
+with
+
+pairing_keys as (
+
+    select * from {{ ref('int_deals__pairing_keys') }}
+
+),
+
+deals as (
+
+    select
+        deal_id,
+        changed_at
+
+    from {{ ref('int_deals__tokens') }}
+
+),
+
+labels as (
+
+    select * from {{ ref('stg_crm__deal_labels') }}
+
+),
+
+newest as (
+
+    select max(changed_at) as changed_at
+    from (
+        select changed_at from deals
+        union all
+        select changed_at from labels
+    ) as changes
+
+),
+
+{% if is_incremental() %}
+affected_deals as (
+
+    {{ affected_deals(this) }}
+
+),
+
+blocked_pairs as (
+
+    select
+        least(l.deal_id, r.deal_id) as deal_id_a,
+        greatest(l.deal_id, r.deal_id) as deal_id_b,
+        bit_or({{ blocking_rule_bit('l.rule') }}) as blocking_rules
+
+    from pairing_keys as l
+    inner join affected_deals on l.deal_id = affected_deals.deal_id
+    inner join pairing_keys as r
+        on
+            l.rule = r.rule
+            and l.pairing_key = r.pairing_key
+            and l.deal_id <> r.deal_id
+            and {{ within_block_window('l.created_day', 'r.created_day') }}
+
+    group by least(l.deal_id, r.deal_id), greatest(l.deal_id, r.deal_id)
+
+),
+
+-- Pairs that people judged are compared whether a rule finds them or not.
+new_labelled_pairs as (
+
+    select
+        labels.deal_id_a,
+        labels.deal_id_b
+
+    from labels
+
+    where
+        labels.changed_at > {{ watermark(this) }}
+        or labels.deal_id_a in (select deal_id from affected_deals)
+        or labels.deal_id_b in (select deal_id from affected_deals)
+
+),
+
+labelled_pairs as (
+
+    select
+        new_labelled_pairs.deal_id_a,
+        new_labelled_pairs.deal_id_b
+
+    from new_labelled_pairs
+    left join {{ this }} as known
+        on
+            new_labelled_pairs.deal_id_a = known.deal_id_a
+            and new_labelled_pairs.deal_id_b = known.deal_id_b
+
+    where known.pair_id is null
+
+),
+{% else %}
+blocked_pairs as (
+
+    select
+        l.deal_id as deal_id_a,
+        r.deal_id as deal_id_b,
+        bit_or({{ blocking_rule_bit('l.rule') }}) as blocking_rules
+
+    from pairing_keys as l
+    inner join pairing_keys as r
+        on
+            l.rule = r.rule
+            and l.pairing_key = r.pairing_key
+            and l.deal_id < r.deal_id
+            and {{ within_block_window('l.created_day', 'r.created_day') }}
+
+    group by l.deal_id, r.deal_id
+
+),
+
+-- Pairs that people judged are compared whether a rule finds them or not.
+labelled_pairs as (
+
+    select
+        deal_id_a,
+        deal_id_b
+
+    from labels
+
+),
+{% endif %}
+
+unblocked_pairs as (
+
+    select
+        labelled_pairs.deal_id_a,
+        labelled_pairs.deal_id_b,
+        0 as blocking_rules
+
+    from labelled_pairs
+    inner join deals as l on labelled_pairs.deal_id_a = l.deal_id
+    inner join deals as r on labelled_pairs.deal_id_b = r.deal_id
+    left join blocked_pairs
+        on
+            labelled_pairs.deal_id_a = blocked_pairs.deal_id_a
+            and labelled_pairs.deal_id_b = blocked_pairs.deal_id_b
+
+    where blocked_pairs.deal_id_a is null
+
+),
+
+all_pairs as (
+
+    select * from blocked_pairs
+    union all
+    select * from unblocked_pairs
+
+),
+
+final as (
+
+    select
+        {{ pair_id('all_pairs.deal_id_a', 'all_pairs.deal_id_b') }} as pair_id,
+        all_pairs.deal_id_a,
+        all_pairs.deal_id_b,
+        all_pairs.blocking_rules,
+        all_pairs.blocking_rules > 0 as is_blocked,
+        newest.changed_at
+
+    from all_pairs
+    cross join newest
+
+)
+
+select * from final

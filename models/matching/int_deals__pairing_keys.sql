@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+{{ pairing_keys(ref('int_deals__block_keys'), ref('int_deals__capped_blocks')) }}

@@ -1,0 +1,71 @@
+{{ config(
+    unique_key='word',
+    incremental_strategy='merge',
+    cluster_by=['word'],
+) }}
+
+-- A word keeps the weight it got when it was first seen: codes stay comparable from day to day, and
+-- a model is served with the statistics it was trained on. `--full-refresh` takes stock anew.
+with
+
+deals as (
+
+    {{ deal_words(ref('stg_crm__deals')) }}
+
+    {% if is_incremental() %}
+    where changed_at > {{ watermark(this) }}
+    {% endif %}
+
+),
+
+all_deals as (
+
+    select count(*) as deals from {{ ref('stg_crm__deals') }}
+
+),
+
+counted as (
+
+    select
+        word,
+        count(*) as deals_with_word,
+        max(deals.changed_at) as changed_at
+
+    from deals
+    cross join {{ unnest_as('deals.record_words', 'word') }}
+
+    {% if is_incremental() %}
+    where word not in (select word from {{ this }})
+    {% endif %}
+
+    group by word
+
+),
+
+weighted as (
+
+    select
+        counted.word,
+        counted.deals_with_word,
+        counted.changed_at,
+        {{ token_weight('all_deals.deals', 'counted.deals_with_word') }} as weight
+
+    from counted
+    cross join all_deals
+
+),
+
+final as (
+
+    select
+        word,
+        deals_with_word,
+        weight,
+        {{ token_code('word', 'weight') }} as code,
+        changed_at
+
+    from weighted
+
+)
+
+select * from final
