@@ -1,0 +1,154 @@
+"""Whether a serving bundle gives the warehouse's features and probabilities.
+
+The bundle's own SQL runs over the bundle's own files, with deals of the warehouse as if they came
+in anew; what it gives is compared with what dbt built. Training and serving compile the same
+macros, so they agree, until an engine, a file or an edit says otherwise: no deployment then.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.bundle import MODEL_FILE, open_bundle, run_sql
+from flows.gate import Agreement
+from flows.warehouse import MODEL_SCHEMA, Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLED_PAIRS = 500
+
+
+def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PAIRS) -> Agreement:
+    """Compare a bundle with the warehouse on up to that many pairs.
+
+    Of each sampled pair the deal with the smaller id comes in as a raw row. Checked are: that the
+    bundle's blocking finds the pair (where the warehouse's did), every feature, and the probability
+    (of pairs that the warehouse has scored with this version; they make up half of the sample).
+    """
+    from duckdb_bqml.model import load_model
+
+    expected = _sample(warehouse, path.name, pairs).sort_by("pair_id")
+    incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
+    with open_bundle(path) as connection:
+        connection.register("incoming_deals", incoming)
+        connection.register("sampled_pairs", expected)
+        run_sql(connection, path, upto="candidate_pairs")
+        found = _column(connection, "select pair_id from candidate_pairs")
+        # The features of the sampled pairs, those included that no rule is to find.
+        connection.execute(
+            "create or replace temp table candidate_pairs as "
+            "select pair_id, deal_id_a, deal_id_b from sampled_pairs"
+        )
+        run_sql(connection, path, after="candidate_pairs")
+        actual = connection.sql("select * from pair_features").to_arrow_table().sort_by("pair_id")
+    given = set(actual.column("pair_id").to_pylist())
+    missing = sum(
+        row["pair_id"] not in given or (row["is_blocked"] and row["pair_id"] not in found)
+        for row in expected.select(["pair_id", "is_blocked"]).to_pylist()
+    )
+    expected = _rows_of(expected, given)
+    model = load_model((path / MODEL_FILE).read_text(encoding="utf-8"))
+    differences = {
+        name: _largest_difference(expected.column(name), actual.column(name))
+        for name in model.features
+    }
+    worst = max(differences, key=lambda name: differences[name], default=None)
+    probabilities = model.predict_proba(actual).tolist() if len(actual) else []
+    return Agreement(
+        pairs=len(given) + missing,
+        missing=missing,
+        feature_difference=0.0 if worst is None else differences[worst],
+        worst_feature=worst,
+        probability_difference=max(
+            (
+                abs(ours - theirs)
+                for ours, theirs in zip(
+                    probabilities, expected.column("probability").to_pylist(), strict=True
+                )
+                if theirs is not None
+            ),
+            default=0.0,
+        ),
+    )
+
+
+def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
+    """Pairs with their features, `is_blocked`, and `probability` (NULL where not scored yet).
+
+    Drawn by a hash: as good as random, and the same every time. Pairs that this version scored come
+    first, up to half of the sample.
+    """
+    scored = " union ".join(
+        f"select pair_id, probability from {MODEL_SCHEMA}.{table} where model_version = ?"
+        for table in ("validation_predictions", "deal_predictions")
+        if warehouse.relation_exists(MODEL_SCHEMA, table)
+    )
+    return warehouse.arrow(
+        f"""
+        with scored as (
+            select pair_id, any_value(probability) as probability from ({scored}) group by pair_id
+        ),
+        ranked as (
+            select
+                features.*,
+                pairs.is_blocked,
+                scored.probability,
+                scored.pair_id is not null as is_scored,
+                row_number() over (
+                    partition by scored.pair_id is not null order by md5(features.pair_id)
+                ) as place
+            from {MODEL_SCHEMA}.deal_pair_features as features
+            inner join {MODEL_SCHEMA}.int_deals__candidate_pairs as pairs
+                on features.pair_id = pairs.pair_id
+            left join scored on features.pair_id = scored.pair_id
+        )
+        select * exclude (is_scored, place) from ranked
+        order by is_scored and place <= ? desc, place
+        limit ?
+        """,
+        (*[model_version] * scored.count("?"), pairs // 2, pairs),
+    )
+
+
+def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
+    """The raw row that each deal's clean row was made of, as `stg_crm__deals` chooses it."""
+    return warehouse.arrow(
+        """
+        select * from onedeal_raw.raw_deals
+        where deal_name is not null and deal_id in (select unnest(?::varchar[]))
+        qualify row_number() over (
+            partition by deal_id
+            order by
+                coalesce(updated_at, created_at, timestamp '1970-01-01 00:00:00') desc,
+                _ingested_at desc,
+                deal_name asc
+        ) = 1
+        """,
+        (deal_ids,),
+    )
+
+
+def _column(connection: Any, sql: str) -> set[str]:
+    return {row[0] for row in connection.execute(sql).fetchall()}
+
+
+def _rows_of(table: pa.Table, pair_ids: set[str]) -> pa.Table:
+    import pyarrow as pa
+
+    return table.filter(pa.array([p in pair_ids for p in table.column("pair_id").to_pylist()]))
+
+
+def _largest_difference(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float:
+    """The largest absolute difference; infinite where one side is NULL and the other is not."""
+    largest = 0.0
+    for a, b in zip(left.to_pylist(), right.to_pylist(), strict=True):
+        if a is None and b is None:
+            continue
+        if a is None or b is None or math.isnan(a) != math.isnan(b):
+            return math.inf
+        if not math.isnan(a):
+            largest = max(largest, abs(a - b))
+    return largest

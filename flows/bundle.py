@@ -1,0 +1,286 @@
+"""The serving bundle: one directory with all that the prediction service needs of a model version.
+
+::
+
+    bundles/<model_version>/
+      bundle.json              what it is, and size and SHA-256 of every other file
+      deals.parquet            stg_crm__deals: the deals to be matched against
+      tokens.parquet           int_deals__tokens
+      token_statistics.parquet int_deals__token_statistics
+      pairing_keys.parquet     int_deals__pairing_keys
+      capped_blocks.parquet    int_deals__capped_blocks
+      model.json               the model, as `duckdb_bqml.model.load_model` reads it
+      sql/*.sql                the matching SQL, compiled for DuckDB from the dbt macros
+    bundles/current            a symbolic link to the champion's directory
+
+A bundle never changes. It is written whole in a directory of another name and renamed; `current` is
+replaced in one step. So whoever follows the link finds a complete bundle at every moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import BundleError
+from flows.settings import Settings
+from flows.warehouse import MODEL_SCHEMA, Warehouse, quote, utc_now
+
+if TYPE_CHECKING:
+    import duckdb
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+MODEL_FILE = "model.json"
+UNFINISHED = ".unfinished-"
+
+RELATIONS = {
+    "deals": "stg_crm__deals",
+    "tokens": "int_deals__tokens",
+    "token_statistics": "int_deals__token_statistics",
+    "pairing_keys": "int_deals__pairing_keys",
+    "capped_blocks": "int_deals__capped_blocks",
+}
+"""Name of the relation in the bundle's SQL (and of its file), and the warehouse table it copies."""
+
+STEPS = {
+    "incoming_clean": "serving__clean",
+    "incoming_tokens": "serving__tokens",
+    "incoming_block_keys": "serving__block_keys",
+    "candidate_pairs": "serving__candidate_pairs",
+    "pair_features": "serving__pair_features",
+}
+"""What turns `incoming_deals` into pair features: relation to create and its SQL file, in order."""
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """The content of `bundle.json`.
+
+    threshold: the probability from which on a pair is called a duplicate. features: the model's
+    input columns, in order. files: size in bytes and SHA-256 by path within the bundle.
+    """
+
+    model_version: str
+    model_type: str
+    threshold: float
+    created_at: str
+    features: tuple[str, ...]
+    files: Mapping[str, Mapping[str, Any]]
+    format_version: int = FORMAT_VERSION
+
+
+def write_bundle(
+    settings: Settings,
+    warehouse: Warehouse,
+    *,
+    model_version: str,
+    model_type: str,
+    threshold: float,
+    model_relation: str,
+    sql: Mapping[str, str],
+) -> Path:
+    """Write the bundle of a model version and return its directory.
+
+    `model_relation` is the model's table in the schema of dbt's models; `sql` the compiled matching
+    SQL by name. A bundle of that version that exists already is replaced. Killed at any moment,
+    this leaves either no bundle of that name or a whole one. Raises BundleError when SQL of STEPS
+    is missing.
+    """
+    import pyarrow.parquet as pq
+
+    lacking = [name for name in STEPS.values() if name not in sql]
+    if lacking:
+        raise BundleError(
+            f"A serving bundle needs the dbt analyses {', '.join(STEPS.values())}; "
+            f"the project lacks {', '.join(lacking)}."
+        )
+    final = bundle_path(settings, model_version)
+    aside = settings.bundles_dir / f"{UNFINISHED}{model_version}"
+    if aside.exists():
+        shutil.rmtree(aside)
+    (aside / "sql").mkdir(parents=True)
+    for name, relation in RELATIONS.items():
+        table = warehouse.arrow(f"select * from {quote(f'{MODEL_SCHEMA}.{relation}')}")
+        pq.write_table(table, aside / f"{name}.parquet", compression="zstd")
+    model = warehouse.query(
+        f"select features, model from {quote(f'{MODEL_SCHEMA}.{model_relation}')}"
+    )[0]
+    (aside / MODEL_FILE).write_text(model["model"], encoding="utf-8")
+    for name, text in sql.items():
+        (aside / "sql" / f"{name}.sql").write_text(text, encoding="utf-8")
+    files = {
+        str(path.relative_to(aside)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(aside.rglob("*"))
+        if path.is_file()
+    }
+    info = BundleInfo(
+        model_version=model_version,
+        model_type=model_type,
+        threshold=threshold,
+        created_at=utc_now().isoformat(timespec="seconds") + "Z",
+        features=tuple(model["features"]),
+        files=files,
+    )
+    (aside / MANIFEST).write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
+    for path in sorted(aside.rglob("*")):
+        _fsync(path)
+    _fsync(aside)
+    if final.exists():
+        replaced = settings.bundles_dir / f"{UNFINISHED}replaced-{model_version}"
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.rename(final, replaced)
+        os.rename(aside, final)
+        shutil.rmtree(replaced)
+    else:
+        os.rename(aside, final)
+    _fsync(settings.bundles_dir)
+    return final
+
+
+def read_bundle(path: Path, *, thorough: bool = True) -> BundleInfo:
+    """Read and check a bundle: its files are all there, with their sizes and (thorough) checksums.
+
+    Raises BundleError that says what is wrong.
+    """
+    manifest = path / MANIFEST
+    try:
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+        info = BundleInfo(**{**document, "features": tuple(document["features"])})
+    except FileNotFoundError as error:
+        raise BundleError(f"There is no serving bundle at {path}.") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{manifest} can't be read: {error}") from error
+    if info.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{manifest} has the format version {info.format_version}; this onedeal reads version "
+            f"{FORMAT_VERSION}. Run `onedeal retrain --force` to write a new one."
+        )
+    for name, expected in info.files.items():
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"The bundle {path} is incomplete: {name} is missing.")
+        if file.stat().st_size != expected["bytes"]:
+            raise BundleError(
+                f"The bundle {path} is damaged: {name} has {file.stat().st_size} bytes "
+                f"instead of {expected['bytes']}."
+            )
+        if thorough and _sha256(file) != expected["sha256"]:
+            raise BundleError(f"The bundle {path} is damaged: {name} has other content.")
+    return info
+
+
+def bundle_path(settings: Settings, model_version: str) -> Path:
+    """Where the bundle of that version is, or would be."""
+    return settings.bundles_dir / model_version
+
+
+def bundle_versions(settings: Settings) -> list[str]:
+    """The model versions that have a bundle, oldest first (versions sort by time)."""
+    if not settings.bundles_dir.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in settings.bundles_dir.iterdir()
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith(UNFINISHED)
+    )
+
+
+def current_version(settings: Settings) -> str | None:
+    """The model version that `current` points to, None where there is no link."""
+    try:
+        return os.readlink(settings.current_bundle)
+    except OSError:
+        return None
+
+
+def switch_to(settings: Settings, model_version: str) -> None:
+    """Point `current` to the bundle of that version, in one step."""
+    aside = settings.bundles_dir / f"{UNFINISHED}current"
+    aside.unlink(missing_ok=True)
+    os.symlink(model_version, aside, target_is_directory=True)
+    os.replace(aside, settings.current_bundle)
+    _fsync(settings.bundles_dir)
+
+
+def remove_bundle(settings: Settings, model_version: str) -> None:
+    """Remove the bundle of that version, if there is one: first its name, then its files."""
+    path = bundle_path(settings, model_version)
+    if path.is_dir():
+        removed = settings.bundles_dir / f"{UNFINISHED}removed-{model_version}"
+        shutil.rmtree(removed, ignore_errors=True)
+        os.rename(path, removed)
+        shutil.rmtree(removed)
+
+
+def remove_unfinished(settings: Settings) -> list[str]:
+    """Remove what a killed process left half-written, and return the names."""
+    if not settings.bundles_dir.is_dir():
+        return []
+    left = [p for p in settings.bundles_dir.iterdir() if p.name.startswith(UNFINISHED)]
+    for path in left:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+    return sorted(path.name.removeprefix(UNFINISHED) for path in left)
+
+
+@contextmanager
+def open_bundle(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB over a bundle, its relations as views."""
+    import duckdb
+
+    from duckdb_bqml.functions import define_types
+
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        define_types(connection)
+        for name in RELATIONS:
+            file = str(path / f"{name}.parquet").replace("'", "''")
+            connection.execute(f"create view {quote(name)} as select * from read_parquet('{file}')")
+        yield connection
+    finally:
+        connection.close()
+
+
+def run_sql(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    *,
+    after: str | None = None,
+    upto: str | None = None,
+) -> None:
+    """Run the bundle's SQL on a connection of `open_bundle` that has a relation `incoming_deals`.
+
+    `incoming_deals` holds rows of the raw contract. Each of STEPS becomes a temporary table, in
+    order: those after the relation `after`, up to and with the relation `upto`; all by default.
+    """
+    relations = list(STEPS)
+    first = 0 if after is None else relations.index(after) + 1
+    last = len(relations) if upto is None else relations.index(upto) + 1
+    for relation in relations[first:last]:
+        sql = (path / "sql" / f"{STEPS[relation]}.sql").read_text(encoding="utf-8")
+        connection.execute(f"create or replace temp table {relation} as {sql}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    """Make what was written last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,311 @@
+"""dbt, run in this process: quiet, its log under the home directory, its failures as exceptions.
+
+dbt itself is imported at the first command, since that alone takes seconds. The project is parsed
+once for given variables, and later commands reuse the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import DbtFailed, FailedNode, SettingsError
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+PROFILE = "onedeal"
+FAILED = ("error", "fail", "runtime error", "partial success")
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """One node that dbt ran: name, type (`model`, `test`, ...), status word, message, seconds."""
+
+    name: str
+    resource_type: str
+    status: str
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SourceFreshness:
+    """How old a source table is, by dbt.
+
+    source: `source.table`. status: `pass`, `warn`, `error`, or `runtime error` where it could not
+    be told. An empty table is an `error` without age. Ages are in seconds; limits are None where
+    none is set.
+    """
+
+    source: str
+    status: str
+    max_loaded_at: datetime | None
+    age_seconds: float | None
+    warn_after_seconds: float | None
+    error_after_seconds: float | None
+    message: str
+
+
+OnNode = Callable[[NodeResult], None]
+"""Called as each node ends, on dbt's threads."""
+
+
+@dataclass
+class Dbt:
+    """dbt on one project, target and set of variables.
+
+    on_node is told of each node as it ends. Every method raises DbtFailed when dbt does not
+    succeed, SettingsError when there is no profile. The warehouse must be closed in this process
+    meanwhile.
+    """
+
+    settings: Settings
+    variables: Mapping[str, str] = field(default_factory=dict)
+    on_node: OnNode | None = None
+    _manifest: Manifest | None = field(default=None, init=False, repr=False)
+
+    def parse(self) -> None:
+        """Parse the project, unless that was done; the other methods do it when they need it."""
+        with _environment(self.settings):
+            if self._manifest is None:
+                self._manifest = self._run("parse the project", ["parse"], None)
+
+    def build(
+        self,
+        what: str,
+        select: Sequence[str],
+        *,
+        exclude: Sequence[str] = (),
+        full_refresh: bool = False,
+    ) -> tuple[NodeResult, ...]:
+        """`dbt build` of the selected nodes and of the tests whose parents are all there.
+
+        `what` says in words what it is for, and stands in the error message. Unit tests are left
+        out: they say something about the code, not about today's data.
+        """
+        args = [
+            "build",
+            "--indirect-selection",
+            "buildable",
+            "--exclude-resource-type",
+            "unit_test",
+        ]
+        args += ["--select", *select]
+        if exclude:
+            args += ["--exclude", *exclude]
+        if full_refresh:
+            args.append("--full-refresh")
+        result = self._invoke(what, args)
+        # The project's hooks give results too; so in the methods below.
+        return tuple(_node_result(r) for r in result.results if r.node.resource_type != "operation")
+
+    def source_freshness(self) -> tuple[SourceFreshness, ...]:
+        """`dbt source freshness` of every source that has a limit; stale ones raise nothing."""
+        result = self._invoke(
+            "read how fresh the sources are", ["source", "freshness"], stale_is_failure=False
+        )
+        return tuple(
+            _source_freshness(r) for r in result.results if r.node.resource_type == "source"
+        )
+
+    def compile_analyses(self, prefix: str = "serving__") -> dict[str, str]:
+        """The compiled SQL of the analyses whose name starts with `prefix`, by name."""
+        result = self._invoke(
+            "compile the analyses", ["compile", "--select", "resource_type:analysis"]
+        )
+        return {
+            r.node.name: r.node.compiled_code
+            for r in result.results
+            if r.node.name.startswith(prefix)
+        }
+
+    def _invoke(self, what: str, args: Sequence[str], *, stale_is_failure: bool = True) -> Any:
+        """Run one dbt command and return its result object."""
+        self.parse()
+        with _environment(self.settings):
+            return self._run(what, args, self._manifest, stale_is_failure=stale_is_failure)
+
+    def _run(
+        self,
+        what: str,
+        args: Sequence[str],
+        manifest: Manifest | None,
+        *,
+        stale_is_failure: bool = True,
+    ) -> Any:
+        from dbt.cli.main import dbtRunner
+
+        errors: list[str] = []
+
+        def listen(event: Any) -> None:
+            if event.info.name == "NodeFinished" and self.on_node is not None:
+                self.on_node(_finished_node(event.data))
+            elif event.info.level == "error":
+                errors.append(event.info.msg)
+
+        try:
+            outcome = dbtRunner(manifest, callbacks=[listen]).invoke([*args, *self._options()])
+        finally:
+            _close_log_file()
+            _close_warehouse()
+        if outcome.success:
+            return outcome.result
+        results = getattr(outcome.result, "results", None)
+        if results is None:
+            reason = str(outcome.exception or "; ".join(errors) or "no reason given").strip()
+            raise self._failure(what, [FailedNode("dbt", "error", reason)]) from outcome.exception
+        if not stale_is_failure:
+            return outcome.result
+        failed = [_node_result(r) for r in results if str(r.status) in FAILED]
+        nodes = [FailedNode(r.name, r.status, r.message) for r in failed]
+        raise self._failure(what, nodes or [FailedNode("dbt", "error", "; ".join(errors))])
+
+    def _failure(self, what: str, nodes: Sequence[FailedNode]) -> DbtFailed:
+        return DbtFailed(what, nodes, self.settings.dbt_log_path / "dbt.log")
+
+    def _options(self) -> list[str]:
+        settings = self.settings
+        return [
+            *("--project-dir", str(settings.project_dir)),
+            *("--profiles-dir", str(profiles_dir(settings))),
+            *("--target", settings.target),
+            *("--target-path", str(settings.dbt_target_path)),
+            *("--log-path", str(settings.dbt_log_path)),
+            *("--log-level", "none", "--log-level-file", "debug"),
+            *("--vars", json.dumps(dict(self.variables), sort_keys=True)),
+            "--quiet",
+            "--no-print",
+            "--no-use-colors-file",
+            "--no-send-anonymous-usage-stats",
+            "--no-version-check",
+        ]
+
+
+def profiles_dir(settings: Settings) -> Path:
+    """The directory of the `profiles.yml` to use.
+
+    In this order: the project's own, `$DBT_PROFILES_DIR`, `~/.dbt` where it has a profile
+    `onedeal`, and else a copy of `profiles.example.yml`, made under the home directory. Raises
+    SettingsError when there is none of these.
+    """
+    if (settings.project_dir / "profiles.yml").is_file():
+        return settings.project_dir
+    told = os.environ.get("DBT_PROFILES_DIR")
+    if told:
+        if not (Path(told) / "profiles.yml").is_file():
+            raise SettingsError(
+                f"DBT_PROFILES_DIR is {told}, where no profiles.yml stands. Put one there "
+                "(profiles.example.yml is a start), or unset it."
+            )
+        return Path(told).absolute()
+    users = Path.home() / ".dbt"
+    if _has_profile(users / "profiles.yml"):
+        return users
+    example = settings.project_dir / "profiles.example.yml"
+    if not example.is_file():
+        raise SettingsError(
+            f"No dbt profile: {settings.project_dir} has neither profiles.yml nor "
+            "profiles.example.yml. Write a profiles.yml with a profile called onedeal."
+        )
+    copied = settings.home / "dbt" / "profiles.yml"
+    if not copied.is_file() or copied.read_bytes() != example.read_bytes():
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(example, copied)
+    return copied.parent
+
+
+def _has_profile(path: Path) -> bool:
+    import yaml
+
+    try:
+        profiles = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return False
+    return isinstance(profiles, dict) and PROFILE in profiles
+
+
+@contextmanager
+def _environment(settings: Settings) -> Iterator[None]:
+    """The profile and the project find the home directory in the environment."""
+    before = os.environ.get("ONEDEAL_HOME")
+    os.environ["ONEDEAL_HOME"] = str(settings.home)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ONEDEAL_HOME"]
+        else:
+            os.environ["ONEDEAL_HOME"] = before
+
+
+def _close_log_file() -> None:
+    """dbt leaves its log file open, and opens it anew at the next command."""
+    log = logging.getLogger("file_log")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _close_warehouse() -> None:
+    """dbt-duckdb keeps its file open for the next command, and so keeps every other process out."""
+    connections = sys.modules.get("dbt.adapters.duckdb.connections")
+    environment = connections.DuckDBConnectionManager._ENV if connections is not None else None
+    if environment is not None:
+        environment.close()
+
+
+def _node_result(result: Any) -> NodeResult:
+    return NodeResult(
+        name=result.node.name,
+        resource_type=str(result.node.resource_type),
+        status=str(result.status),
+        message=str(result.message or "").strip(),
+        seconds=float(result.execution_time),
+    )
+
+
+def _finished_node(data: Any) -> NodeResult:
+    info = data.node_info
+    return NodeResult(
+        name=info.node_name,
+        resource_type=info.resource_type,
+        status=info.node_status,
+        message=str(data.run_result.message or "").strip(),
+        seconds=float(data.run_result.execution_time),
+    )
+
+
+def _source_freshness(result: Any) -> SourceFreshness:
+    node = result.node
+    threshold = node.freshness
+    # A query that failed comes as another result type, and an empty table as the year 1.
+    loaded_at = getattr(result, "max_loaded_at", None)
+    known = loaded_at is not None and loaded_at.year > 1
+    return SourceFreshness(
+        source=f"{node.source_name}.{node.name}",
+        status=str(result.status),
+        max_loaded_at=loaded_at if known else None,
+        age_seconds=float(result.age) if known else None,
+        warn_after_seconds=_seconds(getattr(threshold, "warn_after", None)),
+        error_after_seconds=_seconds(getattr(threshold, "error_after", None)),
+        message=str(result.message or "").strip(),
+    )
+
+
+def _seconds(limit: Any) -> float | None:
+    if limit is None or limit.count is None or limit.period is None:
+        return None
+    units = {"minute": 60, "hour": 3600, "day": 86400}
+    return float(limit.count * units[str(limit.period)])

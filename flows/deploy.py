@@ -1,0 +1,267 @@
+"""Bringing the world in line with the ledger.
+
+The ledger says who is champion. What is derived from it is the table `deal_duplicate_champion` (a
+copy of the champion's model), the link to its serving bundle, the `deployed` event, and the scores.
+Every function here can be run again and again, and finishes what a killed process left undone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import bundle, ledger
+from flows.agreement import check_agreement
+from flows.dbt import Dbt
+from flows.errors import BundleError, OnedealError
+from flows.gate import GateSettings
+from flows.ledger import DEPLOYED, PROMOTED, REJECTED, TRAINED, Entry, Event
+from flows.settings import Settings
+from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse, quote
+
+CHAMPION_TABLE = "deal_duplicate_champion"
+MODEL_TABLE_PREFIX = "deal_duplicate_model__"
+KEPT_VERSIONS = 5
+"""Versions the gate decided on last, whose model and bundle are kept."""
+
+INFERENCE = ("path:models/inference",)
+
+
+@dataclass(frozen=True)
+class Converged:
+    """The champion, if there is one, and what had to be done (empty where nothing was)."""
+
+    champion: str | None
+    changes: tuple[str, ...]
+
+
+def model_relation(model_version: str) -> str:
+    """The name of a version's model table, in the schema of dbt's models."""
+    return MODEL_TABLE_PREFIX + model_version
+
+
+def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
+    """Bring everything in line with the ledger, finishing what a killed run left.
+
+    Raises OnedealError when the champion's model is gone.
+    """
+    changes = [f"removed the unfinished {name}" for name in bundle.remove_unfinished(settings)]
+    champion, deployed = deploy(settings, dbt, run_id)
+    changes += deployed
+    changes += drop_old_versions(settings)
+    if champion is not None and needs_scoring(settings, champion):
+        score_pairs(settings, dbt)
+        changes.append(f"scored all pairs with {champion}")
+    changes += _write_missing_report(settings)
+    return Converged(champion, tuple(changes))
+
+
+def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[str]]:
+    """Deploy the ledger's champion where that is not done yet; say who it is and what was done.
+
+    The order matters: whoever reads the ledger, the table or the link finds a champion that works
+    at every moment, the old one or the new one. Raises OnedealError when its model is gone,
+    BundleError when its bundle is damaged and a new one does not agree with the warehouse.
+    """
+    changes = []
+    with open_warehouse(settings) as warehouse:
+        events = ledger.read(warehouse)
+        crowned = ledger.champion(events)
+        if crowned is None:
+            return None, []
+        champion = crowned.model_version
+        if not _has_model(warehouse, champion):
+            raise OnedealError(
+                f"The ledger's champion is {champion}, but its model table "
+                f"{MODEL_SCHEMA}.{model_relation(champion)} is gone. Name another version: "
+                "`onedeal rollback VERSION` (see `onedeal status`)."
+            )
+        if _copy_champion(warehouse, champion):
+            changes.append(f"copied the model of {champion} to {CHAMPION_TABLE}")
+    try:
+        bundle.read_bundle(bundle.bundle_path(settings, champion), thorough=False)
+    except BundleError:
+        make_bundle(settings, dbt, crowned)
+        changes.append(f"wrote the bundle of {champion} anew")
+    if bundle.current_version(settings) != champion:
+        bundle.switch_to(settings, champion)
+        changes.append(f"switched the serving bundle to {champion}")
+    if not ledger.is_deployed(events):
+        with open_warehouse(settings) as warehouse:
+            ledger.record(warehouse, run_id, [Entry(champion, DEPLOYED)])
+        changes.append(f"recorded {champion} as deployed")
+    return champion, changes
+
+
+def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
+    """Write the bundle of a decided version from the warehouse's present tables, and check it."""
+    sql = dbt.compile_analyses()
+    version = crowned.model_version
+    with open_warehouse(settings) as warehouse:
+        path = bundle.write_bundle(
+            settings,
+            warehouse,
+            model_version=version,
+            model_type=str(crowned.details["model_type"]),
+            threshold=float(crowned.details["threshold"]),
+            model_relation=model_relation(version),
+            sql=sql,
+        )
+        agreement = check_agreement(warehouse, path)
+    limit = GateSettings().max_agreement_difference
+    difference = max(agreement.feature_difference, agreement.probability_difference)
+    if agreement.missing or not difference <= limit:
+        bundle.remove_bundle(settings, version)
+        raise BundleError(
+            f"A new bundle of {version} does not give the warehouse's features and probabilities "
+            f"(largest difference {difference:.3g}, {agreement.missing} pairs "
+            "missing), so it was not deployed. Run `onedeal retrain --force`."
+        )
+
+
+def needs_scoring(settings: Settings, champion: str) -> bool:
+    """Whether the scores are another version's, or a run was killed while it made them."""
+    try:
+        scored = json.loads(_scored_note(settings).read_text(encoding="utf-8"))["model_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    if scored != champion:
+        return True
+    with open_warehouse(settings) as warehouse:
+        return not warehouse.relation_exists(MODEL_SCHEMA, "review_queue") or bool(
+            warehouse.query(
+                f"select 1 from {MODEL_SCHEMA}.deal_predictions "
+                "where model_version is distinct from ? limit 1",
+                (champion,),
+            )
+        )
+
+
+def score_pairs(settings: Settings, dbt: Dbt) -> None:
+    """Score all candidate pairs with the champion; group duplicates; fill the review queue."""
+    with open_warehouse(settings) as warehouse:
+        crowned = ledger.champion(ledger.read(warehouse))
+    note = _scored_note(settings)
+    # Taken away first and written last: without it, the next run scores again.
+    note.unlink(missing_ok=True)
+    dbt.build("score all pairs", INFERENCE)
+    if crowned is not None:
+        aside = note.with_suffix(".tmp")
+        aside.write_text(json.dumps({"model_version": crowned.model_version}), encoding="utf-8")
+        os.replace(aside, note)
+
+
+def _scored_note(settings: Settings) -> Path:
+    return settings.home / "scored.json"
+
+
+def write_run_report(settings: Settings, run_id: str) -> Path:
+    """Write the run's report, `reports/<run_id>.html`, and return its path.
+
+    Raises OnedealError when the run has no decision, or when a later run has replaced the
+    evaluation tables.
+    """
+    from flows.report import read_run_report, write_report
+
+    with open_warehouse(settings) as warehouse:
+        report = read_run_report(warehouse, run_id)
+    return write_report(report, settings.reports_dir / f"{run_id}.html")
+
+
+def _write_missing_report(settings: Settings) -> list[str]:
+    """Write the report of the last decided run, if that run was killed before it could."""
+    with open_warehouse(settings) as warehouse:
+        last = ledger.last_decision(ledger.read(warehouse))
+    if last is None or (settings.reports_dir / f"{last.run_id}.html").exists():
+        return []
+    try:
+        path = write_run_report(settings, last.run_id)
+    except Exception as error:
+        # Whatever it is (most likely: a later run was killed with the evaluation tables already its
+        # own), a page about the past must not stop the next training.
+        return [f"could not write the report of run {last.run_id}: {error}"]
+    return [f"wrote the report {path.name}"]
+
+
+def drop_old_versions(settings: Settings) -> list[str]:
+    """Drop models and bundles that nothing needs any more, and say which.
+
+    Kept are the champion, the one before it, and the versions that went to the gate last. Versions
+    without a decision are left over from runs that were killed.
+    """
+    with open_warehouse(settings) as warehouse:
+        events = ledger.read(warehouse)
+        kept = kept_versions(events)
+        known = {event.model_version for event in events if event.event == TRAINED}
+        tables = [
+            row["table_name"]
+            for row in warehouse.query(
+                "select table_name from information_schema.tables "
+                "where table_schema = ? and starts_with(table_name, ?) order by table_name",
+                (MODEL_SCHEMA, MODEL_TABLE_PREFIX),
+            )
+        ]
+        versions = [table.removeprefix(MODEL_TABLE_PREFIX) for table in tables]
+        # A version that was made by hand (`dbt build`: `dev...`) is nobody's to drop. One that was
+        # built by a run which died before the ledger heard of it is told by its name.
+        dropped = [v for v in versions if v not in kept and (v in known or _is_run_version(v))]
+        for version in dropped:
+            warehouse.execute(
+                f"drop table if exists {quote(f'{MODEL_SCHEMA}.{model_relation(version)}')}"
+            )
+    removed = [
+        version
+        for version in bundle.bundle_versions(settings)
+        if version not in kept and version != bundle.current_version(settings)
+    ]
+    for version in removed:
+        bundle.remove_bundle(settings, version)
+    return [f"dropped {version}" for version in sorted({*dropped, *removed})]
+
+
+def kept_versions(events: Sequence[Event]) -> set[str]:
+    """The versions whose model and bundle must stay."""
+    judged = [
+        event.model_version
+        for event in events
+        if event.event in (PROMOTED, REJECTED) and "chosen" not in event.details
+    ]
+    return {*ledger.lineage(events)[-2:], *list(dict.fromkeys(judged))[-KEPT_VERSIONS:]}
+
+
+def has_model(settings: Settings, model_version: str) -> bool:
+    """Whether the version's model table still exists."""
+    with open_warehouse(settings) as warehouse:
+        return _has_model(warehouse, model_version)
+
+
+def _has_model(warehouse: Warehouse, model_version: str) -> bool:
+    return warehouse.relation_exists(MODEL_SCHEMA, model_relation(model_version))
+
+
+def _is_run_version(version: str) -> bool:
+    """Whether the name starts with a run's id: YYYYMMDDtHHMMSS_."""
+    return len(version) > 16 and version[:8].isdigit() and version[8] == "t" and version[15] == "_"
+
+
+def _copy_champion(warehouse: Warehouse, model_version: str) -> bool:
+    """Make `deal_duplicate_champion` a copy of the version's model; False where it is one."""
+    champion = quote(f"{MODEL_SCHEMA}.{CHAMPION_TABLE}")
+    model = quote(f"{MODEL_SCHEMA}.{model_relation(model_version)}")
+    if warehouse.relation_exists(MODEL_SCHEMA, CHAMPION_TABLE):
+        columns = (
+            "select column_name, data_type from information_schema.columns where table_name = ?"
+        )
+        same_columns = warehouse.query(columns, (CHAMPION_TABLE,)) == warehouse.query(
+            columns, (model_relation(model_version),)
+        )
+        if same_columns and not warehouse.query(
+            f"(from {champion} except all from {model}) union all "
+            f"(from {model} except all from {champion}) limit 1"
+        ):
+            return False
+    warehouse.execute(f"create or replace table {champion} as from {model}")
+    return True

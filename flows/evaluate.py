@@ -1,0 +1,245 @@
+"""The flow `evaluate`: how good the champion is on a file of labelled pairs.
+
+The pairs may be any two known deals, whether a blocking rule finds them or not. The same models
+compute features and probabilities as for all other pairs.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import ledger
+from flows.dbt import Dbt, OnNode
+from flows.deploy import converge
+from flows.errors import InputRejected, NothingToDo
+from flows.lock import writer_lock
+from flows.retrain import FILE_EVALUATION, new_run_id
+from flows.settings import Settings
+from flows.steps import StepRunner, call
+from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flows.ingest import LabelledPairs
+
+PAIRS_TABLE = "onedeal_ops.evaluation_pairs"
+OUT_COLUMNS = ("deal_id_a", "deal_id_b", "is_duplicate", "probability", "predicted_is_duplicate")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FileEvaluation:
+    """The champion's figures on the file's pairs, each pair counted once.
+
+    precision, recall, f1_score: at the champion's threshold; None where there is nothing to divide
+    by. rows: rows of the file, where the same pair may stand more than once.
+    """
+
+    champion: str
+    rows: int
+    pairs: int
+    positives: int
+    threshold: float
+    precision: float | None
+    recall: float | None
+    f1_score: float | None
+    average_precision: float | None
+
+
+def evaluate(
+    settings: Settings,
+    labels: Path,
+    *,
+    out: Path | None = None,
+    mapping: str | Path | None = None,
+    split: Sequence[str] | None = None,
+    run: StepRunner = call,
+    on_node: OnNode | None = None,
+) -> FileEvaluation:
+    """Measure the champion on a CSV, Parquet or JSON lines file of labelled pairs.
+
+    labels: columns deal_id_a, deal_id_b, is_duplicate; others are ignored.
+    out: where to write a CSV of OUT_COLUMNS, one row per row of the file, in its order.
+    mapping, split: as `ingest_labels` takes them.
+
+    Raises InputRejected when a row can't be read, names an unknown deal or contradicts another;
+    NothingToDo when there is no champion; RunInProgress when another command is writing.
+    """
+    if out is not None:
+        _check_out(labels, out)
+    with writer_lock(settings, "evaluate"):
+        pairs = run("read", read_pairs, settings, labels, mapping, split)
+        with open_warehouse(settings) as warehouse:
+            crowned = ledger.champion(ledger.read(warehouse))
+        if crowned is None:
+            raise NothingToDo(
+                "There is no champion to evaluate yet. Ingest deals and labels, then run "
+                "`onedeal retrain`."
+            )
+        dbt = Dbt(settings, on_node=on_node)
+        run("converge", converge, settings, dbt, new_run_id())
+        run("predict", predict_pairs, settings, dbt, pairs)
+        with open_warehouse(settings) as warehouse:
+            if out is not None:
+                write_predictions(warehouse, pairs, out)
+            return _read_metrics(warehouse, crowned.model_version, len(pairs))
+
+
+def read_pairs(
+    settings: Settings,
+    labels: Path,
+    mapping: str | Path | None = None,
+    split: Sequence[str] | None = None,
+) -> pa.Table:
+    """The file's pairs: deal_id_a, deal_id_b, is_duplicate, in its order and orientation.
+
+    Raises InputRejected with file, line and column of the first rows that can't be used.
+    """
+    from flows.ingest import read_labels
+
+    read = read_labels(settings, labels, mapping, split)
+    if read.rejected:
+        raise InputRejected(
+            _refusal(
+                labels,
+                [f"line {row.line}: {row.reason}" for row in read.rejected[:_SHOWN]],
+                len(read.rejected),
+            )
+        )
+    wrong = _wrong_rows(settings, read)
+    if wrong:
+        line_of = _lines(settings, labels, mapping, read, [row for row, _, _ in wrong[:_SHOWN]])
+        raise InputRejected(
+            _refusal(
+                labels,
+                [
+                    f"line {line_of[row]}: {column}: {reason}"
+                    for row, column, reason in wrong[:_SHOWN]
+                ],
+                len(wrong),
+            )
+        )
+    return read.pairs
+
+
+def predict_pairs(settings: Settings, dbt: Dbt, pairs: pa.Table) -> None:
+    """Hand the pairs to dbt, each once, and let it compute their probabilities and the figures."""
+    with open_warehouse(settings) as warehouse, warehouse.transaction():
+        warehouse.execute(f"delete from {PAIRS_TABLE}")
+        warehouse.append(
+            PAIRS_TABLE,
+            pairs.to_batches(),
+            through="""
+            select deal_id_a, deal_id_b, is_duplicate from incoming
+            qualify row_number() over (
+                partition by least(deal_id_a, deal_id_b), greatest(deal_id_a, deal_id_b)
+                order by deal_id_a
+            ) = 1
+            """,
+        )
+    # Deals that were ingested since the last run have no tokens yet.
+    dbt.build("evaluate the file", ["+int_deals__tokens", *FILE_EVALUATION])
+
+
+def write_predictions(warehouse: Warehouse, pairs: pa.Table, out: Path) -> None:
+    """Write OUT_COLUMNS of all rows of the file to `out`; it appears whole or not at all."""
+    predicted = {
+        (row["a"], row["b"]): (row["probability"], row["predicted_is_duplicate"])
+        for row in warehouse.query(
+            "select least(deal_id_a, deal_id_b) as a, greatest(deal_id_a, deal_id_b) as b, "
+            f"probability, predicted_is_duplicate from {MODEL_SCHEMA}.evaluation_file_predictions"
+        )
+    }
+    aside = out.with_name(f".{out.name}.unfinished")
+    with aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(OUT_COLUMNS)
+        for row in pairs.to_pylist():
+            a, b = row["deal_id_a"], row["deal_id_b"]
+            probability, is_predicted = predicted[min(a, b), max(a, b)]
+            writer.writerow(
+                (a, b, _word(row["is_duplicate"]), repr(probability), _word(is_predicted))
+            )
+    os.replace(aside, out)
+
+
+def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[tuple[int, str, str]]:
+    """Row (from 0), column and reason of each row that can't be used."""
+    with open_warehouse(settings) as warehouse:
+        known = {
+            row["deal_id"]
+            for row in warehouse.query(
+                "select distinct deal_id from onedeal_raw.raw_deals where deal_name is not null"
+            )
+        }
+    wrong: list[tuple[int, str, str]] = []
+    verdicts: dict[tuple[str, str], bool] = {}
+    for number, row in enumerate(read.pairs.to_pylist()):
+        a, b = row["deal_id_a"], row["deal_id_b"]
+        for column, deal_id in (("deal_id_a", a), ("deal_id_b", b)):
+            if deal_id not in known:
+                wrong.append(
+                    (number, column, f"no deal {deal_id!r} was ingested (`onedeal ingest deals`)")
+                )
+        if a == b:
+            wrong.append((number, "deal_id_b", f"{b!r} is the same deal as deal_id_a"))
+        elif (
+            verdicts.setdefault((min(a, b), max(a, b)), row["is_duplicate"])
+            != (row["is_duplicate"])
+        ):
+            wrong.append((number, "is_duplicate", "an earlier row says the opposite of this pair"))
+    return wrong
+
+
+def _lines(
+    settings: Settings,
+    labels: Path,
+    mapping: str | Path | None,
+    read: LabelledPairs,
+    rows: Sequence[int],
+) -> dict[int, int]:
+    """The lines at which rows of `read` begin in the file."""
+    from flows.ingest import read_labels
+    from flows.ingest_files import open_source
+
+    every_line = [line for batch in open_source(labels).batches((0,)) for line in batch.lines]
+    chosen = read.pairs.to_pylist()
+    if not read.rows_skipped:
+        return {row: every_line[row] for row in rows}
+    # With a split, rows are told by what they say; of equal rows the first is as good as any.
+    everything = read_labels(settings, labels, mapping).pairs.to_pylist()
+    return {row: every_line[everything.index(chosen[row])] for row in rows}
+
+
+def _refusal(labels: Path, problems: Sequence[str], total: int) -> str:
+    more = f" (and {total - len(problems)} more)" if total > len(problems) else ""
+    listed = "\n".join(f"  {problem}" for problem in problems)
+    rows = "1 row" if total == 1 else f"{total} rows"
+    return f"{labels}: {rows} can't be used, so nothing was evaluated{more}:\n{listed}"
+
+
+def _check_out(labels: Path, out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise InputRejected(f"--out {out}: the directory {out.absolute().parent} does not exist.")
+    if out.is_dir():
+        raise InputRejected(f"--out {out}: this is a directory; name a file in it.")
+    if out.exists() and labels.exists() and out.samefile(labels):
+        raise InputRejected(f"--out {out}: this is the file with the labels; name another.")
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _read_metrics(warehouse: Warehouse, champion: str, rows: int) -> FileEvaluation:
+    figures = warehouse.query(
+        "select pairs, positives, threshold, precision, recall, f1_score, average_precision "
+        f"from {MODEL_SCHEMA}.evaluation_file_metrics"
+    )[0]
+    return FileEvaluation(champion=champion, rows=rows, **figures)

@@ -1,0 +1,296 @@
+"""The gate: whether a candidate becomes the champion. A pure function of figures.
+
+It reads no warehouse and no clock: evaluation rows in, the decision and its reasons out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model's figures on the validation pairs: a row of `model_evaluation`.
+
+    None where a figure can't be computed. All but the counts and `log_loss` are in [0, 1];
+    `threshold` is the probability from which on a pair is called a duplicate.
+    """
+
+    model_version: str
+    model_type: str
+    n_pairs: int
+    n_positives: int
+    threshold: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    accuracy: float | None = None
+    f1_score: float | None = None
+    log_loss: float | None = None
+    roc_auc: float | None = None
+    average_precision: float | None = None
+    recall_at_precision: float | None = None
+    calibration_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate minus champion on the same pairs: a row of `model_comparison`.
+
+    The interval holds 90 % of paired bootstrap replicates drawn by label group.
+    """
+
+    model_version: str
+    champion_version: str
+    average_precision_difference: float | None
+    difference_lower: float | None
+    difference_upper: float | None
+    replicates: int = 0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Average precision of both models on one segment of the same pairs."""
+
+    segment_name: str
+    segment_value: str
+    n_positives: int
+    candidate_average_precision: float | None
+    champion_average_precision: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the serving bundle's own features and probabilities are from the warehouse's.
+
+    pairs: how many sampled pairs were computed both ways; missing: how many of them the bundle did
+    not give. Differences are absolute, the largest over all pairs.
+    """
+
+    pairs: int
+    missing: int
+    feature_difference: float
+    worst_feature: str | None
+    probability_difference: float
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """The gate's limits."""
+
+    min_positives: int = 20
+    min_average_precision: float = 0.5
+    min_precision: float = 0.7
+    max_calibration_error: float = 0.1
+    min_difference: float = 0.0
+    max_segment_loss: float = 0.05
+    min_segment_positives: int = 20
+    max_agreement_difference: float = 1e-9
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One check: its name, whether it passed, figure and limit, and a plain sentence."""
+
+    check: str
+    passed: bool
+    figure: float | None
+    limit: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to promote, and every check with its outcome. Promoted means that all passed."""
+
+    promote: bool
+    reasons: tuple[Reason, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What tipped it: the failed checks' sentences, or all sentences when none failed."""
+        failed = tuple(reason.sentence for reason in self.reasons if not reason.passed)
+        return failed or tuple(reason.sentence for reason in self.reasons)
+
+
+def choose(candidates: Sequence[Evaluation]) -> Evaluation:
+    """The candidate that goes to the gate: highest average precision on the validation pairs.
+
+    A tie goes to the lower log-loss, then to the name that sorts last, so that the choice never
+    depends on the order of the rows. Raises ValueError when there is no candidate.
+    """
+    if not candidates:
+        raise ValueError("no candidate to choose from")
+
+    def rank(candidate: Evaluation) -> tuple[float, float, str]:
+        average_precision = _number(candidate.average_precision)
+        log_loss = _number(candidate.log_loss)
+        return (
+            -1.0 if average_precision is None else average_precision,
+            -math.inf if log_loss is None else -log_loss,
+            candidate.model_version,
+        )
+
+    return max(candidates, key=rank)
+
+
+def decide(
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    comparison: Comparison | None,
+    segments: Sequence[Segment],
+    agreement: Agreement,
+    settings: GateSettings | None = None,
+) -> Decision:
+    """Judge a candidate.
+
+    Without a champion the floors, the calibration and the agreement count; with one, the candidate
+    must also be better with confidence, and no segment may become worse by more than a tolerance.
+    """
+    limits = settings or GateSettings()
+    reasons = [
+        _positives(candidate, limits),
+        _at_least(
+            "average_precision",
+            "average precision",
+            candidate.average_precision,
+            limits.min_average_precision,
+        ),
+        _at_least(
+            "precision",
+            "precision at the threshold",
+            candidate.precision,
+            limits.min_precision,
+        ),
+        _calibration(candidate, limits),
+        _agreement(agreement, limits),
+    ]
+    if champion is not None:
+        reasons.append(_margin(champion, comparison, limits))
+        reasons.append(_segments(segments, limits))
+    return Decision(all(reason.passed for reason in reasons), tuple(reasons))
+
+
+def _number(figure: float | None) -> float | None:
+    """`figure`, or None where it is not a number: an unknown figure passes no check."""
+    return None if figure is None or math.isnan(figure) else float(figure)
+
+
+def _positives(candidate: Evaluation, limits: GateSettings) -> Reason:
+    passed = candidate.n_positives >= limits.min_positives
+    sentence = (
+        f"The validation pairs hold {candidate.n_positives} duplicates; "
+        f"a judgement needs at least {limits.min_positives}."
+    )
+    return Reason(
+        "positives", passed, float(candidate.n_positives), float(limits.min_positives), sentence
+    )
+
+
+def _at_least(check: str, words: str, value: float | None, limit: float) -> Reason:
+    figure = _number(value)
+    passed = figure is not None and figure >= limit
+    if figure is None:
+        sentence = f"The {words} could not be computed; the floor is {limit:.2f}."
+    else:
+        relation = "reaches" if passed else "is under"
+        sentence = f"The {words}, {figure:.3f}, {relation} the floor of {limit:.2f}."
+    return Reason(check, passed, figure, limit, sentence)
+
+
+def _calibration(candidate: Evaluation, limits: GateSettings) -> Reason:
+    figure, limit = _number(candidate.calibration_error), limits.max_calibration_error
+    passed = figure is not None and figure <= limit
+    if figure is None:
+        sentence = f"The calibration error could not be computed; at most {limit:.2f} is allowed."
+    else:
+        relation = "within" if passed else "more than"
+        sentence = (
+            f"Probabilities are off by {figure:.3f} on average, {relation} the {limit:.2f} allowed."
+        )
+    return Reason("calibration", passed, figure, limit, sentence)
+
+
+def _agreement(agreement: Agreement, limits: GateSettings) -> Reason:
+    limit = limits.max_agreement_difference
+    differences = (agreement.feature_difference, agreement.probability_difference)
+    figure = math.inf if any(map(math.isnan, differences)) else max(differences)
+    passed = agreement.pairs > 0 and agreement.missing == 0 and figure <= limit
+    if agreement.pairs == 0:
+        sentence = "No pair could be sampled to compare the serving bundle with the warehouse."
+    elif agreement.missing:
+        sentence = (
+            f"The serving bundle did not give {agreement.missing} of the {agreement.pairs} pairs "
+            "sampled from the warehouse."
+        )
+    elif passed:
+        sentence = (
+            f"The serving bundle gives the warehouse's features and probabilities on all "
+            f"{agreement.pairs} sampled pairs."
+        )
+    else:
+        worst = (
+            f"feature {agreement.worst_feature} by {agreement.feature_difference:.3g}"
+            if agreement.feature_difference > limit
+            else f"the probability by {agreement.probability_difference:.3g}"
+        )
+        sentence = f"The serving bundle and the warehouse differ: {worst}."
+    return Reason("agreement", passed, figure, limit, sentence)
+
+
+def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSettings) -> Reason:
+    limit = limits.min_difference
+    lower = None if comparison is None else _number(comparison.difference_lower)
+    if comparison is None or lower is None:
+        sentence = (
+            "Candidate and champion could not be compared on the same pairs, so the champion "
+            f"{champion.model_version} stays."
+        )
+        return Reason("margin", False, None, limit, sentence)
+    passed = lower > limit
+    difference = _number(comparison.average_precision_difference)
+    stated = "unknown" if difference is None else f"{difference:+.3f}"
+    upper = _number(comparison.difference_upper)
+    interval = f"90 % interval {lower:+.3f} to {'?' if upper is None else f'{upper:+.3f}'}"
+    verdict = (
+        "the candidate is better with confidence"
+        if passed
+        else f"not more than {limit:.3f} with confidence, so the champion stays"
+    )
+    sentence = f"Average precision minus the champion's is {stated} ({interval}): {verdict}."
+    return Reason("margin", passed, lower, limit, sentence)
+
+
+def _segments(segments: Sequence[Segment], limits: GateSettings) -> Reason:
+    limit = limits.max_segment_loss
+    judged = [s for s in segments if s.n_positives >= limits.min_segment_positives]
+    worst: tuple[float, Segment] | None = None
+    for segment in judged:
+        before = _number(segment.champion_average_precision)
+        if before is None:
+            continue
+        after = _number(segment.candidate_average_precision)
+        loss = math.inf if after is None else before - after
+        if worst is None or loss > worst[0]:
+            worst = (loss, segment)
+    if worst is None:
+        sentence = (
+            f"No segment has the {limits.min_segment_positives} duplicates that a comparison needs."
+        )
+        return Reason("segments", True, None, limit, sentence)
+    loss, segment = worst
+    passed = loss <= limit
+    name = f"{segment.segment_name} = {segment.segment_value}"
+    if passed:
+        sentence = (
+            f"No segment becomes worse by more than {limit:.2f} average precision "
+            f"(the largest loss is {max(loss, 0.0):.3f}, on {name})."
+        )
+    elif math.isinf(loss):
+        sentence = f"On {name} the candidate's average precision could not be computed."
+    else:
+        sentence = (
+            f"On {name} average precision falls by {loss:.3f}, more than the {limit:.2f} allowed."
+        )
+    return Reason("segments", passed, loss, limit, sentence)

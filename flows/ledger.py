@@ -1,0 +1,181 @@
+"""The model ledger: an append-only table of what happened to each model version.
+
+The champion is a query over it: the model version of the latest `promoted` or `rolled_back` event.
+Everything else (the stable table name, the serving bundle, registries) is brought in line with it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from flows.warehouse import Warehouse, utc_now
+
+TABLE = "onedeal_ops.model_ledger"
+
+TRAINED = "trained"
+EVALUATED = "evaluated"
+PROMOTED = "promoted"
+REJECTED = "rejected"
+REGISTERED = "registered"
+DEPLOYED = "deployed"
+ROLLED_BACK = "rolled_back"
+EVENTS = (TRAINED, EVALUATED, PROMOTED, REJECTED, REGISTERED, DEPLOYED, ROLLED_BACK)
+
+CROWNING = (PROMOTED, ROLLED_BACK)
+"""The events that make their model version the champion."""
+
+DECIDING = (PROMOTED, REJECTED)
+"""The events that end a training run."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of the ledger. `occurred_at` is UTC without a zone; `details` is the JSON object."""
+
+    event_id: str
+    model_version: str
+    event: str
+    occurred_at: datetime
+    run_id: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event to be written; the ledger gives it its identifier and its time."""
+
+    model_version: str
+    event: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def record(warehouse: Warehouse, run_id: str, entries: Sequence[Entry]) -> list[Event]:
+    """Append entries, all of them or none, in this order.
+
+    An event is always later than the ones before it, even when the machine's clock was set back:
+    the order of the ledger decides who is champion. Raises ValueError for an unknown event.
+    """
+    for entry in entries:
+        if entry.event not in EVENTS:
+            raise ValueError(f"unknown event {entry.event!r}; the ledger knows {', '.join(EVENTS)}")
+    written = []
+    with warehouse.transaction():
+        latest = warehouse.query(f"select max(occurred_at) as latest from {TABLE}")[0]["latest"]
+        now = utc_now()
+        if latest is not None and now <= latest:
+            now = latest + timedelta(microseconds=1)
+        for number, entry in enumerate(entries):
+            occurred_at = now + timedelta(microseconds=number)
+            event = Event(
+                event_id=f"{occurred_at:%Y%m%dt%H%M%S%f}_{secrets.token_hex(3)}",
+                model_version=entry.model_version,
+                event=entry.event,
+                occurred_at=occurred_at,
+                run_id=run_id,
+                details=dict(entry.details),
+            )
+            warehouse.execute(
+                f"insert into {TABLE} "
+                "(event_id, model_version, event, occurred_at, run_id, details) "
+                "values (?, ?, ?, ?, ?, ?)",
+                (
+                    event.event_id,
+                    event.model_version,
+                    event.event,
+                    event.occurred_at,
+                    event.run_id,
+                    json.dumps(event.details, default=str),
+                ),
+            )
+            written.append(event)
+    return written
+
+
+def read(warehouse: Warehouse) -> list[Event]:
+    """All events, oldest first. Empty when the ledger does not exist yet."""
+    schema, name = TABLE.split(".")
+    if not warehouse.relation_exists(schema, name):
+        return []
+    rows = warehouse.query(
+        "select event_id, model_version, event, occurred_at, run_id, details "
+        f"from {TABLE} order by occurred_at, event_id"
+    )
+    return [Event(**{**row, "details": json.loads(row["details"] or "{}")}) for row in rows]
+
+
+def champion(events: Iterable[Event]) -> Event | None:
+    """The event that made the present champion, or None before the first promotion.
+
+    `events` is oldest first, as `read` gives them; so everywhere here.
+    """
+    crowned = [event for event in events if event.event in CROWNING]
+    return crowned[-1] if crowned else None
+
+
+def lineage(events: Iterable[Event]) -> list[str]:
+    """The champions a rollback can go back through, oldest first; the last is the champion.
+
+    A promotion goes on top. A rollback to a version that stands in the lineage takes off what is
+    above it, so that a second rollback goes further back rather than forth again; a rollback to a
+    version that was taken off before puts it on top.
+    """
+    line: list[str] = []
+    for event in events:
+        if event.event not in CROWNING:
+            continue
+        if event.model_version in line:
+            if event.event == ROLLED_BACK:
+                del line[line.index(event.model_version) + 1 :]
+                continue
+            line.remove(event.model_version)
+        line.append(event.model_version)
+    return line
+
+
+def previous_champion(events: Iterable[Event]) -> str | None:
+    """The model version a plain rollback goes back to, or None when there is none."""
+    line = lineage(events)
+    return line[-2] if len(line) > 1 else None
+
+
+def is_deployed(events: Sequence[Event]) -> bool:
+    """Whether the present champion's deployment was recorded as finished."""
+    crowned = champion(events)
+    if crowned is None:
+        return True
+    after = events[events.index(crowned) + 1 :]
+    return any(e.event == DEPLOYED and e.model_version == crowned.model_version for e in after)
+
+
+def last_decision(events: Iterable[Event]) -> Event | None:
+    """The latest promotion or rejection that a training run came to, None before the first.
+
+    Promotions by hand (`details.by`) decide nothing about new data, so they do not count.
+    """
+    decisions = [e for e in events if e.event in DECIDING and "by" not in e.details]
+    return decisions[-1] if decisions else None
+
+
+def decided(events: Iterable[Event]) -> list[str]:
+    """Model versions that were promoted or rejected, in the order of their first decision."""
+    return list(dict.fromkeys(event.model_version for event in events if event.event in DECIDING))
+
+
+def latest_details(events: Iterable[Event], model_version: str) -> Mapping[str, Any]:
+    """Details of the version's latest decision: threshold, model type, metrics, watermark.
+
+    Raises KeyError when the version was never decided on.
+    """
+    found = [
+        e
+        for e in events
+        if e.model_version == model_version and e.event in (*DECIDING, ROLLED_BACK)
+    ]
+    if not found:
+        raise KeyError(model_version)
+    return found[-1].details

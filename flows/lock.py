@@ -1,0 +1,97 @@
+"""One writer at a time.
+
+DuckDB lets one process write, and of two runs at once each would judge what the other has half
+made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.errors import RunInProgress
+from flows.settings import Settings
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock: process id, the command it runs, and since when (UTC, ISO 8601)."""
+
+    pid: int
+    command: str
+    since: str
+
+
+@contextmanager
+def writer_lock(settings: Settings, command: str) -> Iterator[None]:
+    """Hold the lock that every writer takes, for the length of the block.
+
+    The operating system frees it when the process ends, however it ends. Raises RunInProgress at
+    once when another process holds it; the message names that process and its command.
+    """
+    from filelock import FileLock, Timeout
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.lock_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunInProgress(
+            f"{describe(holder(settings))} is at work on {settings.home}. Only one command at a "
+            "time may write: wait until that one has ended, or stop it."
+        ) from error
+    try:
+        _write_holder(settings, command)
+        yield
+    finally:
+        _holder_path(settings).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(settings: Settings) -> bool:
+    """Whether a process holds the lock at this moment."""
+    from filelock import FileLock, Timeout
+
+    if not settings.lock_path.exists():
+        return False
+    lock = FileLock(settings.lock_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def holder(settings: Settings) -> Holder | None:
+    """Who wrote itself down as the lock's holder; None when nobody did (or could not yet)."""
+    try:
+        written = json.loads(_holder_path(settings).read_text(encoding="utf-8"))
+        return Holder(int(written["pid"]), str(written["command"]), str(written["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe(who: Holder | None) -> str:
+    """A holder in words, for a message."""
+    if who is None:
+        return "Another onedeal command"
+    return f"`onedeal {who.command}` (process {who.pid}, since {who.since})"
+
+
+def _holder_path(settings: Settings) -> Path:
+    return settings.lock_path.with_suffix(".holder.json")
+
+
+def _write_holder(settings: Settings, command: str) -> None:
+    who = Holder(os.getpid(), command, datetime.now(UTC).isoformat(timespec="seconds"))
+    path = _holder_path(settings)
+    # Written aside and renamed, so that a reader never sees half of it.
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(asdict(who)), encoding="utf-8")
+    os.replace(aside, path)

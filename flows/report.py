@@ -1,0 +1,102 @@
+"""The run report: one self-contained HTML page per retraining.
+
+`read_run_report` collects what the run left in the ledger and in the evaluation tables,
+`write_report` makes the page of it (no script, no network, light and dark), and `gate_markdown` the
+short form that Prefect shows as an artifact.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from flows.report_data import (
+    METRICS,
+    RunReport,
+    check_name,
+    format_figure,
+    model_head,
+    relation,
+)
+from flows.report_page import render_report
+from flows.report_reader import read_run_report
+
+__all__ = ["LATEST", "RunReport", "gate_markdown", "read_run_report", "write_report"]
+
+LATEST = "latest.html"
+"""Beside each report: a copy of the newest one."""
+
+
+def write_report(report: RunReport, path: Path) -> Path:
+    """Write the page to `path`, and a copy to `latest.html` beside it; returns `path`.
+
+    Each of the two files appears whole or not at all. The directory is created when missing.
+    """
+    page = render_report(report).encode("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomically(path, page)
+    if path.name != LATEST:
+        _write_atomically(path.with_name(LATEST), page)
+    return path
+
+
+def gate_markdown(report: RunReport) -> str:
+    """The decision, the gate's figures and the models' figures as Markdown."""
+    lines = [
+        f"# {report.title}",
+        "",
+        _md(report.summary),
+        "",
+        f"Run `{_md_code(report.run_id)}`, model `{_md_code(report.candidate.model_version)}` "
+        f"({_md(report.candidate.type_label)}).",
+        "",
+        "| Check | | Figure | Limit | Why |",
+        "|---|---|---:|---:|---|",
+    ]
+    lines += [
+        f"| {_md(check_name(reason))} | {'passed' if reason.passed else '**failed**'} "
+        f"| {format_figure(reason.figure)} | {relation(reason)} {format_figure(reason.limit)} "
+        f"| {_md(reason.sentence)} |"
+        for reason in report.decision.reasons
+    ]
+    heads = [model_head(report, model) for model in report.models]
+    lines += [
+        "",
+        "| Figure on the validation pairs | " + " | ".join(_md(head) for head in heads) + " |",
+        "|---|" + "---:|" * len(heads),
+    ]
+    lines += [
+        f"| {name} | "
+        + " | ".join(format_figure(model.metrics.get(key)) for model in report.models)
+        + " |"
+        for key, name, _ in METRICS
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp gives the owner alone access; a report is for all who may read the directory.
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _md(text: str) -> str:
+    """Text inside a Markdown table cell: nothing in it is markup."""
+    text = " ".join(text.split())
+    for character in "\\`*_{}[]<>|#":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def _md_code(text: str) -> str:
+    return text.replace("`", "'").replace("|", "/").replace("\n", " ")

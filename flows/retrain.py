@@ -1,0 +1,428 @@
+"""The flow `retrain`: from fresh data to a champion, or to a recorded reason why it stays.
+
+::
+
+    converge -> freshness -> features -> train -> evaluate -> bundle -> decide
+             -> deploy -> score -> report -> retention
+
+Each step can be run again. What a killed run leaves behind (half-written tables and bundles, models
+nobody decided on, a promotion that was not deployed) is finished or removed by the next run's
+`converge`; the champion serves all the while.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from flows import bundle, gate, ledger
+from flows.agreement import check_agreement
+from flows.dbt import Dbt, OnNode, SourceFreshness
+from flows.deploy import (
+    converge,
+    deploy,
+    drop_old_versions,
+    model_relation,
+    score_pairs,
+    write_run_report,
+)
+from flows.gate import Agreement, Comparison, Decision, Evaluation, Reason, Segment
+from flows.ledger import EVALUATED, PROMOTED, REJECTED, TRAINED, Entry
+from flows.lock import writer_lock
+from flows.settings import Settings
+from flows.steps import StepRunner, call
+from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+
+FEATURES = ("path:models/staging", "path:models/matching", "path:models/features")
+TRAINING = ("path:models/training",)
+EVALUATION = ("path:models/evaluation",)
+FILE_EVALUATION = ("evaluation_file_predictions", "evaluation_file_metrics")
+
+CANDIDATES = {"logistic": "logistic_reg", "boosted_tree": "boosted_tree_classifier"}
+"""Suffix of the model version, and the model type, of what each run trains."""
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    NOT_FRESH = "not_fresh"
+    NOT_TRAINABLE = "not_trainable"
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """What is new since the last decision.
+
+    watermark: the newest `_ingested_at` of each raw table at this moment, ISO 8601, UTC; None where
+    it is empty. reasons: why the run goes on, or why it does not, in plain words.
+    """
+
+    fresh: bool
+    forced: bool
+    new_deals: int
+    new_labels: int
+    watermark: Mapping[str, str | None]
+    sources: tuple[SourceFreshness, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The evaluation tables of one run: its candidates, the champion, comparisons and segments."""
+
+    candidates: tuple[Evaluation, ...]
+    champion: Evaluation | None
+    comparisons: tuple[Comparison, ...]
+    segments: Mapping[str, tuple[Segment, ...]]
+
+    def best(self) -> Evaluation:
+        """The candidate that goes to the gate."""
+        return gate.choose(self.candidates)
+
+    def comparison(self, model_version: str) -> Comparison | None:
+        """The candidate's comparison with the champion, None without one."""
+        return next((c for c in self.comparisons if c.model_version == model_version), None)
+
+
+@dataclass(frozen=True)
+class RetrainResult:
+    """What a run did.
+
+    champion: who scores deals now, None where nobody does. reasons: in plain words, why it was
+    promoted, rejected, or not trained at all. repaired: what was left of an earlier run.
+    """
+
+    run_id: str
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    champion: str | None
+    repaired: tuple[str, ...] = ()
+    freshness: Freshness | None = None
+    candidate: Evaluation | None = None
+    previous: Evaluation | None = None
+    decision: Decision | None = None
+    report: Path | None = None
+
+
+def new_run_id() -> str:
+    """`YYYYMMDDtHHMMSS_<6 hex>`: the time of the run (UTC), and a short id."""
+    return f"{datetime.now(UTC):%Y%m%dt%H%M%S}_{secrets.token_hex(3)}"
+
+
+def retrain(
+    settings: Settings,
+    *,
+    force: bool = False,
+    run: StepRunner = call,
+    on_node: OnNode | None = None,
+) -> RetrainResult:
+    """Train two candidates on what is new, judge the better one, and deploy it if it is better.
+
+    force: train although nothing is new or the data is stale; the ledger says so.
+    run: how each step is run. on_node: told of each dbt node as it ends.
+
+    Raises RunInProgress when another command is writing, DbtFailed when a model or a data test
+    fails, OnedealError for what else can go wrong; the champion stays in each case.
+    """
+    run_id = new_run_id()
+    dbt = Dbt(settings, {"run_version": run_id}, on_node)
+    with writer_lock(settings, "retrain --force" if force else "retrain"):
+        healed = run("converge", converge, settings, dbt, run_id)
+        freshness = run("freshness", check_freshness, settings, dbt, force)
+
+        def ended(outcome: Outcome, reasons: Sequence[str], **more: Any) -> RetrainResult:
+            return RetrainResult(
+                run_id=run_id,
+                outcome=outcome,
+                reasons=tuple(reasons),
+                repaired=healed.changes,
+                freshness=freshness,
+                **more,
+            )
+
+        if not freshness.fresh:
+            return ended(Outcome.NOT_FRESH, freshness.reasons, champion=healed.champion)
+        run("features", build_features, dbt)
+        missing = missing_labels(settings)
+        if missing is not None:
+            if healed.champion is not None:
+                run("score", score_pairs, settings, dbt)
+            return ended(Outcome.NOT_TRAINABLE, (missing,), champion=healed.champion)
+        run("train", train, settings, dbt, run_id)
+        evaluations = run("evaluate", evaluate_candidates, settings, dbt, run_id)
+        candidate = evaluations.best()
+        agreement = run("bundle", write_candidate_bundle, settings, dbt, candidate)
+        decision = run(
+            "decide", decide, settings, run_id, evaluations, candidate, agreement, freshness
+        )
+        champion, _ = run("deploy", deploy, settings, dbt, run_id)
+        if champion is not None:
+            run("score", score_pairs, settings, dbt)
+        report = run("report", write_run_report, settings, run_id)
+        run("retention", drop_old_versions, settings)
+        return ended(
+            Outcome.PROMOTED if decision.promote else Outcome.REJECTED,
+            decision.sentences,
+            champion=champion,
+            candidate=candidate,
+            previous=evaluations.champion,
+            decision=decision,
+            report=report,
+        )
+
+
+def check_freshness(settings: Settings, dbt: Dbt, force: bool) -> Freshness:
+    """Whether there is anything new to learn from, and whether the data is fresh enough."""
+    with open_warehouse(settings) as warehouse:
+        watermark = read_watermark(warehouse)
+        last = ledger.last_decision(ledger.read(warehouse))
+        seen = dict(last.details.get("watermark") or {}) if last is not None else {}
+        new_deals = _rows_since(warehouse, "onedeal_raw.raw_deals", seen.get("deals"))
+        new_labels = _rows_since(warehouse, "onedeal_raw.deal_labels", seen.get("labels"))
+
+    def result(fresh: bool, sources: Sequence[SourceFreshness], *reasons: str) -> Freshness:
+        return Freshness(
+            fresh, force, new_deals, new_labels, watermark, tuple(sources), tuple(reasons)
+        )
+
+    if watermark["deals"] is None:
+        return result(False, (), "There are no deals yet. Start with `onedeal ingest deals FILE`.")
+    if last is not None and not (new_deals or new_labels) and not force:
+        when = f"{last.occurred_at:%Y-%m-%d %H:%M} UTC"
+        return result(
+            False,
+            (),
+            f"No deal and no label arrived since the last training was decided ({when}, "
+            f"{last.model_version} {last.event}).",
+        )
+    sources = dbt.source_freshness()
+    # The limits on what comes from the CRM are what counts; other sources are shown by dbt only.
+    stale = [s for s in sources if s.source.startswith("crm.") and s.status not in ("pass", "warn")]
+    news = f"{_count(new_deals, 'row')} of deals and {_count(new_labels, 'label')} are new."
+    if stale and not force:
+        return result(False, sources, *(_stale_sentence(source) for source in stale))
+    forced = ("Trained because it was asked for (--force).",) if force else ()
+    late = [s for s in sources if s.status == "warn" or s in stale]
+    return result(True, sources, news, *forced, *(_stale_sentence(source) for source in late))
+
+
+def read_watermark(warehouse: Warehouse) -> dict[str, str | None]:
+    """The newest `_ingested_at` of deals and labels, ISO 8601; None where there are none."""
+    found: dict[str, str | None] = {}
+    for name, table in (("deals", "raw_deals"), ("labels", "deal_labels")):
+        newest = warehouse.query(f"select max(_ingested_at) as t from onedeal_raw.{table}")[0]["t"]
+        found[name] = None if newest is None else newest.isoformat()
+    return found
+
+
+def build_features(dbt: Dbt) -> None:
+    """Staging, candidate pairs, their features, and the training and validation sets."""
+    dbt.build("build the features", FEATURES)
+
+
+def missing_labels(settings: Settings) -> str | None:
+    """Why no model can be trained and judged yet, in plain words; None where it can."""
+    with open_warehouse(settings) as warehouse:
+        counts = {
+            table: warehouse.query(
+                "select count(*) filter (where is_duplicate = 1) as duplicates, "
+                f"count(*) filter (where is_duplicate = 0) as others from {MODEL_SCHEMA}.{table}"
+            )[0]
+            for table in ("training_features", "validation_set")
+        }
+    for table, use in (("training_features", "train on"), ("validation_set", "judge a model by")):
+        duplicates, others = counts[table]["duplicates"], counts[table]["others"]
+        if not duplicates or not others:
+            return (
+                f"The labels to {use} hold {_count(duplicates, 'duplicate')} and "
+                f"{_count(others, 'pair')} that {'is' if others == 1 else 'are'} none; both kinds "
+                "are needed. Give more verdicts with `onedeal ingest labels FILE`."
+            )
+    return None
+
+
+def train(settings: Settings, dbt: Dbt, run_id: str) -> None:
+    """Train the candidates of both model types and record them."""
+    dbt.build("train the candidates", TRAINING)
+    entries = [
+        Entry(
+            f"{run_id}_{suffix}",
+            TRAINED,
+            {"model_type": model_type, "relation": model_relation(f"{run_id}_{suffix}")},
+        )
+        for suffix, model_type in CANDIDATES.items()
+    ]
+    with open_warehouse(settings) as warehouse:
+        ledger.record(warehouse, run_id, entries)
+
+
+def evaluate_candidates(settings: Settings, dbt: Dbt, run_id: str) -> Evaluations:
+    """Score candidates and champion on the same validation pairs, and record the figures."""
+    dbt.build("evaluate the candidates", EVALUATION, exclude=FILE_EVALUATION)
+    with open_warehouse(settings) as warehouse:
+        evaluations = read_evaluations(warehouse, run_id)
+        entries = [
+            Entry(c.model_version, EVALUATED, {"metrics": metrics(c), "threshold": c.threshold})
+            for c in evaluations.candidates
+        ]
+        ledger.record(warehouse, run_id, entries)
+    return evaluations
+
+
+def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
+    """Read the evaluation tables; only this run's candidates count."""
+    columns = ", ".join(f.name for f in fields(Evaluation))
+    rows = warehouse.query(
+        f"select role, {columns} from {MODEL_SCHEMA}.model_evaluation order by model_version"
+    )
+    candidates, champion = [], None
+    for row in rows:
+        role = row.pop("role")
+        evaluation = Evaluation(**row)
+        if role == "champion":
+            champion = evaluation
+        elif evaluation.model_version.startswith(f"{run_id}_"):
+            candidates.append(evaluation)
+    comparison_columns = ", ".join(f.name for f in fields(Comparison))
+    comparisons = warehouse.query(
+        f"select {comparison_columns} from {MODEL_SCHEMA}.model_comparison"
+    )
+    segments = {c.model_version: _segments(warehouse, c.model_version) for c in candidates}
+    return Evaluations(
+        tuple(candidates), champion, tuple(Comparison(**row) for row in comparisons), segments
+    )
+
+
+def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
+    table = f"{MODEL_SCHEMA}.model_evaluation_by_segment"
+    rows = warehouse.query(
+        "select c.segment_name, c.segment_value, c.n_positives, "
+        "c.average_precision as candidate_average_precision, "
+        "h.average_precision as champion_average_precision "
+        f"from {table} as c inner join {table} as h "
+        "on h.role = 'champion' and h.segment_name = c.segment_name "
+        "and h.segment_value is not distinct from c.segment_value "
+        "where c.role = 'candidate' and c.model_version = ? order by 1, 2",
+        (candidate,),
+    )
+    return tuple(Segment(**row) for row in rows)
+
+
+def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
+    """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs."""
+    sql = dbt.compile_analyses()
+    with open_warehouse(settings) as warehouse:
+        path = bundle.write_bundle(
+            settings,
+            warehouse,
+            model_version=candidate.model_version,
+            model_type=candidate.model_type,
+            threshold=_threshold(candidate),
+            model_relation=model_relation(candidate.model_version),
+            sql=sql,
+        )
+        return check_agreement(warehouse, path)
+
+
+def decide(
+    settings: Settings,
+    run_id: str,
+    evaluations: Evaluations,
+    candidate: Evaluation,
+    agreement: Agreement,
+    freshness: Freshness,
+) -> Decision:
+    """Let the gate judge the better candidate, and record what it said.
+
+    The other candidate is recorded as rejected as well, with the chosen one's name.
+    """
+    version = candidate.model_version
+    decision = gate.decide(
+        candidate,
+        evaluations.champion,
+        evaluations.comparison(version),
+        evaluations.segments.get(version, ()),
+        agreement,
+    )
+    champion = evaluations.champion
+    details = {
+        "threshold": _threshold(candidate),
+        "model_type": candidate.model_type,
+        "relation": model_relation(version),
+        "metrics": metrics(candidate),
+        "watermark": dict(freshness.watermark),
+        "reasons": [_reason(reason) for reason in decision.reasons],
+        "champion": None if champion is None else champion.model_version,
+        "forced": freshness.forced,
+    }
+    others = [
+        Entry(
+            other.model_version,
+            REJECTED,
+            {
+                "chosen": version,
+                "model_type": other.model_type,
+                "metrics": metrics(other),
+                "watermark": dict(freshness.watermark),
+            },
+        )
+        for other in evaluations.candidates
+        if other.model_version != version
+    ]
+    verdict = PROMOTED if decision.promote else REJECTED
+    with open_warehouse(settings) as warehouse:
+        ledger.record(warehouse, run_id, [*others, Entry(version, verdict, details)])
+    return decision
+
+
+def metrics(evaluation: Evaluation) -> dict[str, float | int | None]:
+    """The figures of an evaluation, for the ledger: those that are not numbers are None."""
+    found: dict[str, float | int | None] = {}
+    for name, value in asdict(evaluation).items():
+        if name not in ("model_version", "model_type", "threshold"):
+            found[name] = value if value is None or math.isfinite(value) else None
+    return found
+
+
+def _threshold(candidate: Evaluation) -> float:
+    # Without a threshold (no duplicate in validation) the gate rejects; nothing then uses this one.
+    return 0.5 if candidate.threshold is None else float(candidate.threshold)
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    figure = reason.figure
+    finite = figure is not None and math.isfinite(figure)
+    return {**asdict(reason), "figure": figure if finite else None}
+
+
+def _rows_since(warehouse: Warehouse, table: str, seen: str | None) -> int:
+    since = datetime.min if seen is None else datetime.fromisoformat(seen)
+    rows = warehouse.query(f"select count(*) as n from {table} where _ingested_at > ?", (since,))
+    return int(rows[0]["n"])
+
+
+def _stale_sentence(source: SourceFreshness) -> str:
+    table = source.source.split(".")[-1]
+    if source.age_seconds is None:
+        return f"The age of {table} could not be read: {source.message or 'it is empty'}."
+    limit = source.error_after_seconds if source.status == "error" else source.warn_after_seconds
+    allowed = "" if limit is None else f"; the limit is {_age(limit)} (`dbt source freshness`)"
+    return f"The last rows of {table} arrived {_age(source.age_seconds)} ago{allowed}."
+
+
+def _age(seconds: float) -> str:
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 3600:.0f} hours"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,182 @@
+"""Changing the champion by hand: `rollback` to an earlier one, `promote` of a version by name.
+
+The ledger event comes first, since it is the truth; deployment and scores follow from it. A command
+that was killed in between is finished by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flows import bundle, ledger
+from flows.dbt import Dbt, OnNode
+from flows.deploy import converge, deploy, has_model, model_relation, score_pairs
+from flows.errors import BundleError, InputRejected, NothingToDo
+from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
+from flows.lock import writer_lock
+from flows.retrain import new_run_id
+from flows.settings import Settings
+from flows.steps import StepRunner, call
+from flows.warehouse import open_warehouse
+
+
+@dataclass(frozen=True)
+class ChampionChange:
+    """The champion before and after, and what an interrupted earlier command had left to do."""
+
+    before: str | None
+    after: str
+    repaired: tuple[str, ...]
+
+
+def rollback(
+    settings: Settings,
+    version: str | None = None,
+    *,
+    by: str = "",
+    run: StepRunner = call,
+    on_node: OnNode | None = None,
+) -> ChampionChange:
+    """Make an earlier champion the champion again, and score all pairs with it.
+
+    version: the model version to go back to; by default the champion before the present one.
+    by: who asked for it, for the ledger.
+
+    Where an earlier rollback was interrupted after its ledger event, a rollback without a version
+    finishes that one, and goes no further back. Raises NothingToDo when there is no earlier
+    champion or the version is champion already, InputRejected when the version never was champion
+    or its model or bundle is gone.
+    """
+    run_id = new_run_id()
+    dbt = Dbt(settings, on_node=on_node)
+    with writer_lock(settings, "rollback"):
+        events = _events(settings)
+        crowned = ledger.champion(events)
+        if crowned is None:
+            raise NothingToDo("There is no champion yet, so there is nothing to roll back.")
+        before = crowned.model_version
+        unfinished = crowned.event == ROLLED_BACK and not ledger.is_deployed(events)
+        if unfinished and version in (None, before):
+            repaired = run("converge", converge, settings, dbt, run_id).changes
+            came_from = crowned.details.get("rolled_back_from")
+            return ChampionChange(came_from, before, repaired)
+        if version is None:
+            target = ledger.previous_champion(events)
+            if target is None:
+                raise NothingToDo(
+                    f"There is no champion before {before}, so there is nothing to roll back to."
+                )
+        else:
+            target = version
+            champions = {e.model_version for e in events if e.event in ledger.CROWNING}
+            if target not in champions:
+                raise InputRejected(
+                    f"{target} never was champion. Those that were: {_listed(champions)}. "
+                    "A version that was rejected can be promoted: `onedeal promote VERSION`."
+                )
+        if target == before:
+            raise NothingToDo(f"{target} is the champion already.")
+        _check_deployable(settings, target)
+        details = {
+            **_scoring_details(ledger.latest_details(events, target)),
+            "rolled_back_from": before,
+            "by": by,
+        }
+        return _crown(settings, dbt, run, run_id, before, Entry(target, ROLLED_BACK, details))
+
+
+def promote(
+    settings: Settings,
+    version: str,
+    *,
+    reason: str,
+    by: str,
+    run: StepRunner = call,
+    on_node: OnNode | None = None,
+) -> ChampionChange:
+    """Make a version champion against the gate's decision; the ledger records who and why.
+
+    Raises InputRejected when the gate never judged the version, its model or bundle is gone, or the
+    reason is empty; NothingToDo when it is the champion already.
+    """
+    run_id = new_run_id()
+    dbt = Dbt(settings, on_node=on_node)
+    if not reason.strip():
+        raise InputRejected("A promotion by hand needs a reason: --reason 'why'.")
+    if not by.strip():
+        raise InputRejected("A promotion by hand needs a name: --by NAME.")
+    with writer_lock(settings, "promote"):
+        events = _events(settings)
+        crowned = ledger.champion(events)
+        before = None if crowned is None else crowned.model_version
+        judged = {
+            e.model_version
+            for e in events
+            if e.event in ledger.DECIDING and "chosen" not in e.details
+        }
+        if version not in judged:
+            raise InputRejected(
+                f"The gate never judged {version}. Versions that it judged: {_listed(judged)}."
+            )
+        if version == before:
+            raise NothingToDo(f"{version} is the champion already.")
+        _check_deployable(settings, version)
+        details = {
+            **_scoring_details(ledger.latest_details(events, version)),
+            "by": by,
+            "reason": reason,
+            "champion": before,
+        }
+        return _crown(settings, dbt, run, run_id, before, Entry(version, PROMOTED, details))
+
+
+def _crown(
+    settings: Settings,
+    dbt: Dbt,
+    run: StepRunner,
+    run_id: str,
+    before: str | None,
+    entry: Entry,
+) -> ChampionChange:
+    run("record", _record, settings, run_id, entry)
+    run("deploy", deploy, settings, dbt, run_id)
+    run("score", score_pairs, settings, dbt)
+    return ChampionChange(before, entry.model_version, ())
+
+
+def _record(settings: Settings, run_id: str, entry: Entry) -> None:
+    with open_warehouse(settings) as warehouse:
+        ledger.record(warehouse, run_id, [entry])
+
+
+def _events(settings: Settings) -> list[Event]:
+    with open_warehouse(settings) as warehouse:
+        return ledger.read(warehouse)
+
+
+def _check_deployable(settings: Settings, version: str) -> None:
+    """Refuse a version whose model table or bundle is gone or damaged."""
+    if not has_model(settings, version):
+        raise InputRejected(
+            f"{version} can't become champion: its model {model_relation(version)} was dropped. "
+            f"Versions that still have a bundle: {_listed(set(bundle.bundle_versions(settings)))}."
+        )
+    try:
+        bundle.read_bundle(bundle.bundle_path(settings, version))
+    except BundleError as error:
+        raise InputRejected(f"{version} can't become champion: {error}") from error
+
+
+def _scoring_details(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What scoring reads of a version's decision. The watermark is a training's, not a person's."""
+    return {
+        key: details[key]
+        for key in ("threshold", "model_type", "relation", "metrics")
+        if key in details
+    }
+
+
+def _listed(versions: set[str]) -> str:
+    return ", ".join(sorted(versions)) or "none"

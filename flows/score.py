@@ -1,0 +1,67 @@
+"""The flow `score`: all pairs of today's deals, with the champion of today."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows import ledger
+from flows.dbt import Dbt, OnNode
+from flows.deploy import converge, score_pairs
+from flows.errors import NothingToDo
+from flows.lock import writer_lock
+from flows.retrain import build_features, new_run_id
+from flows.settings import Settings
+from flows.steps import StepRunner, call
+from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What the scores say: pairs, predicted duplicates, groups, deals in them, pairs to review."""
+
+    champion: str
+    pairs: int
+    duplicates: int
+    groups: int
+    deals_in_groups: int
+    to_review: int
+
+
+def score(
+    settings: Settings, *, run: StepRunner = call, on_node: OnNode | None = None
+) -> ScoreResult:
+    """Score all candidate pairs with the champion, group the duplicates, fill the review queue.
+
+    Deals that were ingested since the last run are taken in. Raises NothingToDo when there is no
+    champion yet, RunInProgress when another command is writing.
+    """
+    dbt = Dbt(settings, on_node=on_node)
+    with writer_lock(settings, "score"):
+        with open_warehouse(settings) as warehouse:
+            crowned = ledger.champion(ledger.read(warehouse))
+        if crowned is None:
+            raise NothingToDo(
+                "There is no champion to score with yet. Ingest deals and labels, then run "
+                "`onedeal retrain`."
+            )
+        run("converge", converge, settings, dbt, new_run_id())
+        run("features", build_features, dbt)
+        run("score", score_pairs, settings, dbt)
+        with open_warehouse(settings) as warehouse:
+            return read_scores(warehouse, crowned.model_version)
+
+
+def read_scores(warehouse: Warehouse, champion: str) -> ScoreResult:
+    """Count what the inference tables hold."""
+    counts = warehouse.query(
+        f"""
+        select
+            (select count(*) from {MODEL_SCHEMA}.deal_predictions) as pairs,
+            (select count(*) from {MODEL_SCHEMA}.deal_predictions where is_predicted_duplicate)
+                as duplicates,
+            (select count(distinct group_id) from {MODEL_SCHEMA}.duplicate_groups) as groups,
+            (select count(*) from {MODEL_SCHEMA}.duplicate_groups) as deals_in_groups,
+            (select count(*) from {MODEL_SCHEMA}.review_queue) as to_review
+        """
+    )[0]
+    return ScoreResult(champion=champion, **counts)

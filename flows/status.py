@@ -1,0 +1,225 @@
+"""What there is, what happened last, and what is waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows import bundle, ledger
+from flows.errors import WarehouseLocked
+from flows.ledger import Event
+from flows.lock import Holder, describe, holder, is_locked
+from flows.settings import Settings
+from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+
+LAST_RUNS = 5
+
+
+@dataclass(frozen=True)
+class ChampionStatus:
+    """The champion: since when, by which event, its threshold, and its figures when judged.
+
+    by, reason: who made it champion by hand and why; None where the gate did. deployed: whether its
+    deployment was finished. previous: the version a plain rollback goes back to.
+    """
+
+    model_version: str
+    model_type: str
+    since: datetime
+    event: str
+    threshold: float
+    metrics: Mapping[str, Any]
+    by: str | None
+    reason: str | None
+    deployed: bool
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A decision: the run, when (UTC), `promoted`, `rejected` or `rolled_back`, and why."""
+
+    run_id: str
+    decided_at: datetime
+    event: str
+    model_version: str
+    reasons: tuple[str, ...]
+    report: Path | None
+
+
+@dataclass(frozen=True)
+class DataStatus:
+    """What was ingested, and what of it waits for a training.
+
+    Counts are of rows; times are UTC, None where nothing was ingested. new_*: since the last
+    decision of a training.
+    """
+
+    deals: int
+    labels: int
+    last_deals_at: datetime | None
+    last_labels_at: datetime | None
+    new_deals: int
+    new_labels: int
+    rejected_rows: int
+
+
+@dataclass(frozen=True)
+class ScoreStatus:
+    """What the scores say. None where the pairs were not scored yet."""
+
+    predicted_duplicates: int | None
+    groups: int | None
+    review_queue: int | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything `onedeal status` shows."""
+
+    home: Path
+    target: str
+    running: Holder | None
+    champion: ChampionStatus | None
+    runs: tuple[RunStatus, ...]
+    data: DataStatus
+    scores: ScoreStatus
+    latest_report: Path | None
+    bundles: tuple[str, ...]
+    current_bundle: str | None
+
+
+def status(settings: Settings) -> Status:
+    """Read the status, without changing anything.
+
+    Raises WarehouseLocked when another process has the warehouse open at this moment.
+    """
+    running = holder(settings) if is_locked(settings) else None
+    events: list[Event] = []
+    data = DataStatus(0, 0, None, None, 0, 0, 0)
+    scores = ScoreStatus(None, None, None)
+    if settings.warehouse_path.exists():
+        try:
+            with open_warehouse(settings, read_only=True) as warehouse:
+                events = ledger.read(warehouse)
+                data = _data(warehouse, events)
+                scores = _scores(warehouse)
+        except WarehouseLocked as error:
+            if running is None:
+                raise
+            raise WarehouseLocked(
+                f"{describe(running)} is at work, and DuckDB lets one process at a time use "
+                f"{settings.warehouse_path}. Ask again when it has ended."
+            ) from error
+    latest = settings.reports_dir / "latest.html"
+    return Status(
+        home=settings.home,
+        target=settings.target,
+        running=running,
+        champion=_champion(events),
+        runs=_runs(settings, events),
+        data=data,
+        scores=scores,
+        latest_report=latest if latest.exists() else None,
+        bundles=tuple(bundle.bundle_versions(settings)),
+        current_bundle=bundle.current_version(settings),
+    )
+
+
+def _champion(events: Sequence[Event]) -> ChampionStatus | None:
+    crowned = ledger.champion(events)
+    if crowned is None:
+        return None
+    details = crowned.details
+    return ChampionStatus(
+        model_version=crowned.model_version,
+        model_type=str(details.get("model_type")),
+        since=crowned.occurred_at,
+        event=crowned.event,
+        threshold=float(details["threshold"]),
+        metrics=dict(details.get("metrics") or {}),
+        by=details.get("by") or None,
+        reason=details.get("reason") or None,
+        deployed=ledger.is_deployed(events),
+        previous=ledger.previous_champion(events),
+    )
+
+
+def _runs(settings: Settings, events: Sequence[Event]) -> tuple[RunStatus, ...]:
+    shown = [
+        event
+        for event in events
+        if event.event in (*ledger.DECIDING, ledger.ROLLED_BACK) and "chosen" not in event.details
+    ]
+    found = []
+    for event in reversed(shown[-LAST_RUNS:]):
+        report = settings.reports_dir / f"{event.run_id}.html"
+        found.append(
+            RunStatus(
+                run_id=event.run_id,
+                decided_at=event.occurred_at,
+                event=event.event,
+                model_version=event.model_version,
+                reasons=_reasons(event),
+                report=report if report.exists() else None,
+            )
+        )
+    return tuple(found)
+
+
+def _reasons(event: Event) -> tuple[str, ...]:
+    """Why, in plain words: the failed checks of a rejection, the person's reason, or all checks."""
+    details = event.details
+    if "rolled_back_from" in details:
+        who = f" by {details['by']}" if details.get("by") else ""
+        return (f"Rolled back{who} from {details['rolled_back_from']}.",)
+    if details.get("by"):
+        return (f"Promoted by {details['by']}: {details.get('reason')}",)
+    reasons = details.get("reasons") or []
+    failed = [str(r["sentence"]) for r in reasons if not r["passed"]]
+    return tuple(failed or [str(r["sentence"]) for r in reasons])
+
+
+def _data(warehouse: Warehouse, events: Sequence[Event]) -> DataStatus:
+    last = ledger.last_decision(events)
+    seen = dict(last.details.get("watermark") or {}) if last is not None else {}
+    counts: dict[str, Any] = {}
+    for name, table in (("deals", "raw_deals"), ("labels", "deal_labels")):
+        row = {"n": 0, "newest": None, "new": 0}
+        if warehouse.relation_exists("onedeal_raw", table):
+            since = datetime.fromisoformat(seen[name]) if seen.get(name) else datetime.min
+            row = warehouse.query(
+                "select count(*) as n, max(_ingested_at) as newest, "
+                f"count(*) filter (where _ingested_at > ?) as new from onedeal_raw.{table}",
+                (since,),
+            )[0]
+        counts[name] = row
+    rejected = _count(warehouse, "onedeal_raw", "raw_deals_rejected")
+    return DataStatus(
+        deals=counts["deals"]["n"],
+        labels=counts["labels"]["n"],
+        last_deals_at=counts["deals"]["newest"],
+        last_labels_at=counts["labels"]["newest"],
+        new_deals=counts["deals"]["new"],
+        new_labels=counts["labels"]["new"],
+        rejected_rows=rejected or 0,
+    )
+
+
+def _scores(warehouse: Warehouse) -> ScoreStatus:
+    return ScoreStatus(
+        predicted_duplicates=_count(
+            warehouse, MODEL_SCHEMA, "deal_predictions", "*) filter (where is_predicted_duplicate"
+        ),
+        groups=_count(warehouse, MODEL_SCHEMA, "duplicate_groups", "distinct group_id"),
+        review_queue=_count(warehouse, MODEL_SCHEMA, "review_queue"),
+    )
+
+
+def _count(warehouse: Warehouse, schema: str, table: str, what: str = "*") -> int | None:
+    if not warehouse.relation_exists(schema, table):
+        return None
+    return int(warehouse.query(f"select count({what}) as n from {schema}.{table}")[0]["n"])

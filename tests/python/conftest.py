@@ -1,0 +1,96 @@
+"""Homes that tests of the flows start from: made once, copied for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from filelock import FileLock
+
+from flows.demo_deals import generate_deals, verdicts
+from flows.ingest import ingest_deals, ingest_labels
+from flows.retrain import Outcome, retrain
+from flows.rollback import promote
+from flows.settings import Settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEALS, FIRST_DEALS, SEED = 800, 650, 2
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own home and profiles must not change what a test sees."""
+    for name in ("ONEDEAL_HOME", "ONEDEAL_PROJECT_DIR", "ONEDEAL_TARGET", "DBT_PROFILES_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three homes, each a copy of the one before it and one step further.
+
+    `first`: deals, verdicts of which three in ten are wrong, and the poor model they give, which
+    the gate rejected and a person promoted. `ready`: more deals, and the same verdicts and more,
+    all of them right; not trained yet. `second`: trained, and promoted by the gate.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root = base / "stages"
+    with FileLock(base / "stages.lock"):
+        if not (root / "complete").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir()
+            _make_stages(root)
+            (root / "complete").touch()
+    return root
+
+
+@pytest.fixture
+def home_at(stages: Path, tmp_path: Path) -> Callable[[str], Settings]:
+    """Gives the settings of a fresh copy of a stage."""
+
+    def copy(stage: str) -> Settings:
+        home = tmp_path / stage
+        shutil.copytree(stages / stage, home, symlinks=True)
+        return Settings(home, PROJECT)
+
+    return copy
+
+
+def _make_stages(root: Path) -> None:
+    generated = generate_deals(DEALS, SEED)
+    old = generated.deals.slice(0, FIRST_DEALS)
+    among = old.column("deal_id")
+    first_day, second_day = date(2026, 8, 1), date(2026, 8, 2)
+    wrong = verdicts(generated, 300, SEED, error_rate=0.3, among=among, day=first_day)
+    right = verdicts(generated, 300, SEED, error_rate=0, among=among, day=second_day)
+    more = verdicts(generated, 900, SEED + 1, error_rate=0, known=right, day=second_day)
+
+    first = Settings(root / "first", PROJECT)
+    first.home.mkdir()
+    _ingest(first, "first", old, wrong)
+    rejected = retrain(first)
+    assert rejected.outcome is Outcome.REJECTED and rejected.candidate is not None
+    promote(first, rejected.candidate.model_version, reason="better than nothing", by="ann")
+
+    ready = Settings(root / "ready", PROJECT)
+    shutil.copytree(first.home, ready.home, symlinks=True)
+    news = generated.deals.slice(FIRST_DEALS)
+    _ingest(ready, "second", news, pa.concat_tables([right, more]))
+
+    second = Settings(root / "second", PROJECT)
+    shutil.copytree(ready.home, second.home, symlinks=True)
+    assert retrain(second).outcome is Outcome.PROMOTED
+
+
+def _ingest(settings: Settings, name: str, deals: pa.Table, labels: pa.Table) -> None:
+    for kind, table, ingest in (("deals", deals, ingest_deals), ("labels", labels, ingest_labels)):
+        file = settings.home / f"{name}-{kind}.parquet"
+        pq.write_table(table, file)
+        ingest(settings, [file])

@@ -1,0 +1,194 @@
+"""dbt in this process, on a small project of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.dbt import Dbt, NodeResult, profiles_dir
+from flows.errors import DbtFailed, SettingsError
+from flows.settings import Settings
+from flows.warehouse import DuckDBWarehouse, open_warehouse
+
+PROFILE = """
+onedeal:
+  target: local
+  outputs:
+    local:
+      type: duckdb
+      path: "{{ env_var('ONEDEAL_HOME') }}/warehouse.duckdb"
+      schema: onedeal
+      threads: 2
+"""
+
+SOURCES = """
+sources:
+  - name: crm
+    schema: onedeal_raw
+    config:
+      loaded_at_field: _ingested_at
+      freshness: {warn_after: {count: 2, period: day}, error_after: {count: 7, period: day}}
+    tables:
+      - name: raw_deals
+        columns: [{name: deal_id, data_type: string}, {name: _ingested_at, data_type: timestamp}]
+  - name: ops
+    schema: onedeal_ops
+    tables:
+      - name: model_ledger
+        columns: [{name: event_id, data_type: string}]
+"""
+
+MODELS = """
+models:
+  - name: deals
+    columns:
+      - name: deal_id
+        data_tests: [not_null]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    project = tmp_path / "project"
+    files = {
+        "dbt_project.yml": "{name: tiny, profile: onedeal, on-run-start: [select 1]}",
+        "profiles.example.yml": PROFILE,
+        "models/staging/_staging__sources.yml": SOURCES,
+        "models/_models.yml": MODELS,
+        "models/deals.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
+        "models/version.sql": "select '{{ var('run_version', 'dev') }}' as version",
+        "models/broken.sql": "select no_such_column from {{ ref('deals') }}",
+        "models/downstream.sql": "select * from {{ ref('broken') }}",
+        "analyses/serving__one.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
+        "analyses/other.sql": "select 1 as one",
+    }
+    for name, text in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    settings = Settings(home=tmp_path / "home", project_dir=project)
+    with open_warehouse(settings):
+        pass
+    return settings
+
+
+def insert_deal(warehouse: DuckDBWarehouse, deal_id: str | None, age: str) -> None:
+    warehouse.execute(
+        "insert into onedeal_raw.raw_deals "
+        "values (?, (now() at time zone 'UTC')::timestamp - ?::interval)",
+        (deal_id, age),
+    )
+
+
+def test_build_runs_models_and_their_tests(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[NodeResult] = []
+    with open_warehouse(settings) as warehouse:
+        insert_deal(warehouse, "a", "1 hour")
+    dbt = Dbt(settings, {"run_version": "v1"}, seen.append)
+    results = dbt.build("build", ["deals", "version"])
+    assert {r.name for r in results if r.resource_type == "model"} == {"deals", "version"}
+    assert {r.status for r in results} == {"success", "pass"}
+    assert {r.name for r in seen} == {r.name for r in results}
+    # The variable reached the model.
+    with open_warehouse(settings) as warehouse:
+        assert warehouse.query("select version from onedeal.version") == [{"version": "v1"}]
+    assert capfd.readouterr() == ("", "")
+    assert (settings.dbt_log_path / "dbt.log").exists()
+    assert not list(settings.project_dir.glob("target*"))
+    assert "ONEDEAL_HOME" not in os.environ
+
+
+def test_the_file_is_free_for_other_processes_afterwards(settings: Settings) -> None:
+    command = [sys.executable, "-c", "import duckdb, sys; duckdb.connect(sys.argv[1])"]
+    for _ in range(2):
+        Dbt(settings).build("build", ["version"])
+        subprocess.run([*command, str(settings.warehouse_path)], check=True)
+
+
+def test_the_manifest_is_parsed_once(settings: Settings) -> None:
+    dbt = Dbt(settings)
+    dbt.build("build", ["version"])
+    (settings.project_dir / "models" / "version.sql").write_text("select 'changed' as version")
+    dbt.build("build", ["version"])
+    with open_warehouse(settings) as warehouse:
+        assert warehouse.query("select version from onedeal.version") == [{"version": "dev"}]
+
+
+def test_a_failed_model_is_named(settings: Settings) -> None:
+    with pytest.raises(DbtFailed) as caught:
+        Dbt(settings).build("build everything", ["deals", "broken", "downstream"])
+    assert [node.name for node in caught.value.nodes] == ["broken"]
+    message = str(caught.value)
+    assert "build everything" in message
+    assert "no_such_column" in message
+    assert "dbt.log" in message
+
+
+def test_a_failed_data_test_is_named(settings: Settings) -> None:
+    with open_warehouse(settings) as warehouse:
+        insert_deal(warehouse, None, "1 hour")
+    with pytest.raises(DbtFailed) as caught:
+        Dbt(settings).build("build", ["deals"])
+    assert [(node.name, node.status) for node in caught.value.nodes] == [
+        ("not_null_deals_deal_id", "fail")
+    ]
+
+
+def test_a_project_that_does_not_parse(settings: Settings) -> None:
+    (settings.project_dir / "models" / "deals.sql").write_text("{{ ref('nowhere') }}")
+    with pytest.raises(DbtFailed, match="nowhere"):
+        Dbt(settings).build("build", ["deals"])
+
+
+@pytest.mark.parametrize(
+    ("age", "status"), [("1 hour", "pass"), ("3 days", "warn"), ("9 days", "error")]
+)
+def test_source_freshness(settings: Settings, age: str, status: str) -> None:
+    with open_warehouse(settings) as warehouse:
+        insert_deal(warehouse, "a", age)
+    (freshness,) = Dbt(settings).source_freshness()
+    assert (freshness.source, freshness.status) == ("crm.raw_deals", status)
+    assert freshness.error_after_seconds == 7 * 86400
+    assert freshness.max_loaded_at is not None
+    assert freshness.age_seconds is not None and freshness.age_seconds >= 3600
+
+
+def test_source_freshness_of_an_empty_table(settings: Settings) -> None:
+    (freshness,) = Dbt(settings).source_freshness()
+    assert freshness.max_loaded_at is None
+
+
+def test_compiled_analyses(settings: Settings) -> None:
+    compiled = Dbt(settings).compile_analyses()
+    assert list(compiled) == ["serving__one"]
+    assert 'from "warehouse"."onedeal_raw"."raw_deals"' in compiled["serving__one"]
+
+
+def test_profiles_are_found_in_order(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DBT_PROFILES_DIR", raising=False)
+    assert profiles_dir(settings) == settings.home / "dbt"
+    assert (settings.home / "dbt" / "profiles.yml").read_text() == PROFILE
+
+    (tmp_path / ".dbt").mkdir()
+    (tmp_path / ".dbt" / "profiles.yml").write_text("another: {}")
+    assert profiles_dir(settings) == settings.home / "dbt"
+    (tmp_path / ".dbt" / "profiles.yml").write_text(PROFILE)
+    assert profiles_dir(settings) == tmp_path / ".dbt"
+
+    monkeypatch.setenv("DBT_PROFILES_DIR", str(tmp_path / "told"))
+    with pytest.raises(SettingsError, match="DBT_PROFILES_DIR"):
+        profiles_dir(settings)
+    (tmp_path / "told").mkdir()
+    (tmp_path / "told" / "profiles.yml").write_text(PROFILE)
+    assert profiles_dir(settings) == tmp_path / "told"
+
+    (settings.project_dir / "profiles.yml").write_text(PROFILE)
+    assert profiles_dir(settings) == settings.project_dir

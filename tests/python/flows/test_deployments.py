@@ -1,0 +1,207 @@
+"""The Prefect flows, run against a real server that lasts as long as this module."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort, TaskRunSort
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import deployments
+from flows.demo_deals import generate_days
+from flows.settings import Settings
+from flows.warehouse import open_warehouse
+
+ROOT = Path(__file__).resolve().parents[3]
+STEPS = (
+    "converge",
+    "freshness",
+    "features",
+    "train",
+    "evaluate",
+    "bundle",
+    "decide",
+    "deploy",
+    "score",
+    "retention",
+    "report",
+)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[SyncPrefectClient]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        patch.setenv("DO_NOT_TRACK", "1")
+        with prefect_test_harness(server_startup_timeout=120):
+            with get_client(sync_client=True) as client:
+                yield client
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home directory in the environment, as a worker has it."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEDEAL_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file of deals and one of labels."""
+    folder = tmp_path_factory.mktemp("exports")
+    _, (day, _, _) = generate_days(1500, seed=1, verdict_counts=(600, 0))
+    files = {"deals": folder / "deals.parquet", "labels": folder / "labels.parquet"}
+    pq.write_table(day.deals, files["deals"])
+    pq.write_table(day.verdicts, files["labels"])
+    return files
+
+
+def flow_run_id(state: State) -> UUID:
+    assert state.state_details.flow_run_id is not None
+    return state.state_details.flow_run_id
+
+
+def task_runs(client: SyncPrefectClient, state: State, *names: str) -> list[TaskRun]:
+    """The run's task runs as they started, `names` among them, once all are known to have ended.
+
+    The server hears of a task run a little after it has ended.
+    """
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id(state)]))
+    until = time.monotonic() + 60
+    while True:
+        found = client.read_task_runs(
+            flow_run_filter=chosen, sort=TaskRunSort.EXPECTED_START_TIME_ASC, limit=200
+        )
+        started = [run for run in found if run.start_time is not None]
+        ended = [run for run in started if run.state is not None and run.state.is_final()]
+        if len(ended) == len(found) and set(names) <= {run.name for run in ended}:
+            return sorted(ended, key=lambda run: str(run.start_time))
+        assert time.monotonic() < until, f"ended are {[run.name for run in ended]}"
+        time.sleep(0.2)
+
+
+def message(state: State) -> str:
+    assert state.message is not None
+    return state.message
+
+
+def test_from_files_to_a_champion_and_back(
+    client: SyncPrefectClient, home: Path, exports: dict[str, Path]
+) -> None:
+    """One story, since each flow needs what the one before it left in the warehouse."""
+    # Nothing there yet.
+    state = deployments.score(return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "NothingToDo")
+    assert "no champion" in message(state)
+    state = deployments.retrain(return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "NothingToDo")
+    assert "no deals" in message(state)
+
+    # Files in: a task per file.
+    for kind, file in exports.items():
+        state = deployments.ingest([file], kind=kind, return_state=True)
+        assert (state.type, state.name) == ("COMPLETED", "Ingested"), message(state)
+        assert [run.name for run in task_runs(client, state, file.name)] == [file.name]
+
+    # A champion: a task per step, dbt's nodes under the steps that ran them, and the gate's words.
+    state = deployments.retrain(return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Promoted"), message(state)
+    runs = task_runs(client, state, *STEPS)
+    steps = {run.id: run.name for run in runs if "dbt" not in run.tags}
+    assert tuple(steps.values()) == STEPS
+    assert {run.state.type for run in runs if run.state} == {"COMPLETED"}
+    nodes = {run.name: run for run in runs if "dbt" in run.tags}
+    parents = {
+        name: steps[run.task_inputs["__parents__"][0].id]  # type: ignore[union-attr]
+        for name, run in nodes.items()
+    }
+    assert parents["stg_crm__deals"] == "features"
+    assert parents["deal_duplicate_model_logistic"] == "train"
+    assert parents["model_evaluation"] == "evaluate"
+    assert parents["duplicate_groups"] == "score"
+    model = nodes["deal_duplicate_model_boosted_tree"]
+    assert model.state is not None and model.state.message is not None
+    assert model.state.message.startswith("success in ")
+    assert model.start_time is not None and model.end_time is not None
+    assert model.end_time - model.start_time > timedelta(milliseconds=1)
+
+    (artifact,) = client.read_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[deployments.GATE_ARTIFACT])),
+        sort=ArtifactSort.CREATED_DESC,
+        limit=2,
+        offset=0,
+    )
+    assert artifact.flow_run_id == flow_run_id(state)
+    assert isinstance(artifact.data, str)
+    for sentence in message(state).split(". "):
+        assert sentence.rstrip(".")[:40] in artifact.data
+
+    state = deployments.score(return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Scored")
+    state = deployments.rollback(return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "NothingToDo")
+    assert "no champion before" in message(state)
+
+
+def test_a_refused_file_fails_the_run_and_keeps_the_others(
+    client: SyncPrefectClient, home: Path, tmp_path: Path
+) -> None:
+    broken, whole = tmp_path / "broken.parquet", tmp_path / "whole.csv"
+    broken.write_bytes(b"PAR1 no more")
+    whole.write_text("deal_id,deal_name\nwhole-1,One deal\n")
+    state = deployments.ingest([broken, whole], return_state=True)
+    assert state.type == "FAILED"
+    assert "broken.parquet" in message(state)
+    ends = {
+        run.name: run.state.type
+        for run in task_runs(client, state, "broken.parquet", "whole.csv")
+        if run.state
+    }
+    assert ends == {"broken.parquet": "FAILED", "whole.csv": "COMPLETED"}
+    with open_warehouse(Settings.from_env()) as warehouse:
+        found = warehouse.query("select 1 from onedeal_raw.raw_deals where deal_id = 'whole-1'")
+    assert found
+
+
+def test_a_failed_dbt_node_is_shown(
+    client: SyncPrefectClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_warehouse(Settings.from_env()) as warehouse:
+        warehouse.execute("create or replace table onedeal_raw.raw_deals (deal_id varchar)")
+    assert os.environ["ONEDEAL_HOME"] == str(home)
+    state = deployments.score(return_state=True)
+    assert state.type == "FAILED"
+    assert "stg_crm__deals" in message(state)
+    runs = task_runs(client, state, "features", "stg_crm__deals")
+    failed = {run.name for run in runs if run.state is not None and run.state.is_failed()}
+    assert {"features", "stg_crm__deals"} <= failed
+
+
+def test_the_deployments_lead_to_the_flows() -> None:
+    settings = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    names = set()
+    for deployment in settings["deployments"]:
+        file, name = deployment["entrypoint"].split(":")
+        assert (ROOT / file).samefile(deployments.__file__)
+        assert getattr(deployments, name).name == name
+        assert deployment["concurrency_limit"] == 1
+        names.add(name)
+    assert names == {"retrain", "score", "ingest", "rollback"}

@@ -1,0 +1,257 @@
+"""The gate, as a function of figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.gate import (
+    Agreement,
+    Comparison,
+    Decision,
+    Evaluation,
+    GateSettings,
+    Segment,
+    choose,
+    decide,
+)
+
+GOOD = Evaluation(
+    model_version="new",
+    model_type="logistic_reg",
+    n_pairs=1000,
+    n_positives=100,
+    threshold=0.5,
+    precision=0.9,
+    recall=0.8,
+    log_loss=0.2,
+    average_precision=0.9,
+    calibration_error=0.02,
+)
+CHAMPION = replace(GOOD, model_version="old", average_precision=0.85)
+BETTER = Comparison("new", "old", 0.05, 0.02, 0.08, 200)
+AGREES = Agreement(
+    pairs=500, missing=0, feature_difference=0.0, worst_feature=None, probability_difference=1e-12
+)
+
+shares = st.one_of(st.none(), st.just(math.nan), st.floats(0, 1))
+evaluations = st.builds(
+    Evaluation,
+    model_version=st.just("new"),
+    model_type=st.sampled_from(["logistic_reg", "boosted_tree_classifier"]),
+    n_pairs=st.integers(0, 1000),
+    n_positives=st.integers(0, 100),
+    threshold=shares,
+    precision=shares,
+    recall=shares,
+    average_precision=shares,
+    calibration_error=shares,
+)
+differences = st.one_of(st.none(), st.just(math.nan), st.floats(-1, 1))
+comparisons = st.one_of(
+    st.none(),
+    st.builds(
+        Comparison,
+        model_version=st.just("new"),
+        champion_version=st.just("old"),
+        average_precision_difference=differences,
+        difference_lower=differences,
+        difference_upper=differences,
+        replicates=st.just(200),
+    ),
+)
+segments = st.lists(
+    st.builds(
+        Segment,
+        segment_name=st.just("currency"),
+        segment_value=st.text(max_size=3),
+        n_positives=st.integers(0, 50),
+        candidate_average_precision=shares,
+        champion_average_precision=shares,
+    ),
+    max_size=5,
+)
+agreements = st.builds(
+    Agreement,
+    pairs=st.integers(0, 500),
+    missing=st.integers(0, 1),
+    feature_difference=st.sampled_from([0.0, 1e-12, 1e-6, 1.0, math.nan, math.inf]),
+    worst_feature=st.just("amount_ratio"),
+    probability_difference=st.sampled_from([0.0, 1e-12, 1e-6, math.nan]),
+)
+
+
+def failed(decision: Decision) -> list[str]:
+    return [reason.check for reason in decision.reasons if not reason.passed]
+
+
+def test_a_better_candidate_is_promoted() -> None:
+    decision = decide(GOOD, CHAMPION, BETTER, [], AGREES)
+    assert decision.promote
+    assert [reason.check for reason in decision.reasons] == [
+        "positives",
+        "average_precision",
+        "precision",
+        "calibration",
+        "agreement",
+        "margin",
+        "segments",
+    ]
+
+
+def test_a_first_model_needs_the_floors_only() -> None:
+    decision = decide(GOOD, None, None, [], AGREES)
+    assert decision.promote
+    assert {reason.check for reason in decision.reasons}.isdisjoint({"margin", "segments"})
+
+
+@pytest.mark.parametrize(
+    ("candidate", "check"),
+    [
+        (replace(GOOD, n_positives=19), "positives"),
+        (replace(GOOD, average_precision=0.49), "average_precision"),
+        (replace(GOOD, average_precision=None), "average_precision"),
+        (replace(GOOD, precision=0.69), "precision"),
+        (replace(GOOD, precision=math.nan), "precision"),
+        (replace(GOOD, calibration_error=0.11), "calibration"),
+        (replace(GOOD, calibration_error=None), "calibration"),
+    ],
+)
+def test_floors(candidate: Evaluation, check: str) -> None:
+    for champion, comparison in [(None, None), (CHAMPION, BETTER)]:
+        decision = decide(candidate, champion, comparison, [], AGREES)
+        assert not decision.promote
+        assert failed(decision) == [check]
+        assert len(decision.sentences) == 1
+
+
+@pytest.mark.parametrize(
+    "agreement",
+    [
+        replace(AGREES, pairs=0),
+        replace(AGREES, missing=1),
+        replace(AGREES, feature_difference=1e-8, worst_feature="amount_ratio"),
+        replace(AGREES, feature_difference=math.nan),
+        replace(AGREES, probability_difference=math.nan),
+        replace(AGREES, probability_difference=2e-9),
+    ],
+)
+def test_a_bundle_that_disagrees_is_not_promoted(agreement: Agreement) -> None:
+    assert failed(decide(GOOD, None, None, [], agreement)) == ["agreement"]
+
+
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        None,
+        replace(BETTER, difference_lower=0.0),
+        replace(BETTER, difference_lower=-0.01),
+        replace(BETTER, difference_lower=None),
+        replace(BETTER, difference_lower=math.nan),
+    ],
+)
+def test_not_better_with_confidence_is_not_promoted(comparison: Comparison | None) -> None:
+    assert failed(decide(GOOD, CHAMPION, comparison, [], AGREES)) == ["margin"]
+
+
+@pytest.mark.parametrize(
+    ("segment", "passed"),
+    [
+        (Segment("currency", "EUR", 20, 0.80, 0.84), True),
+        (Segment("currency", "EUR", 20, 0.78, 0.84), False),
+        (Segment("currency", "EUR", 19, 0.10, 0.84), True),
+        (Segment("currency", "EUR", 20, None, 0.84), False),
+        (Segment("currency", "EUR", 20, 0.10, None), True),
+        (Segment("currency", "EUR", 20, 0.95, 0.84), True),
+    ],
+)
+def test_no_segment_may_become_worse(segment: Segment, passed: bool) -> None:
+    decision = decide(GOOD, CHAMPION, BETTER, [segment], AGREES)
+    assert decision.promote is passed
+    assert failed(decision) == ([] if passed else ["segments"])
+    assert passed or "EUR" in decision.sentences[0]
+
+
+@given(evaluations, st.one_of(st.none(), st.just(CHAMPION)), comparisons, segments, agreements)
+def test_never_below_a_floor(
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    comparison: Comparison | None,
+    segments: list[Segment],
+    agreement: Agreement,
+) -> None:
+    limits = GateSettings()
+    decision = decide(candidate, champion, comparison, segments, agreement)
+    assert decision.promote == (not failed(decision))
+    assert all(reason.sentence.endswith(".") for reason in decision.reasons)
+    if decision.promote:
+        assert candidate.n_positives >= limits.min_positives
+        assert (candidate.average_precision or 0) >= limits.min_average_precision
+        assert (candidate.precision or 0) >= limits.min_precision
+        assert candidate.calibration_error is not None
+        assert candidate.calibration_error <= limits.max_calibration_error
+        assert agreement.pairs > 0 and not agreement.missing
+        assert agreement.feature_difference <= limits.max_agreement_difference
+        assert agreement.probability_difference <= limits.max_agreement_difference
+        if champion is not None:
+            assert comparison is not None and comparison.difference_lower is not None
+            assert comparison.difference_lower > 0
+
+
+@given(evaluations, segments)
+def test_a_candidate_identical_to_the_champion_is_not_promoted(
+    champion: Evaluation, segments: list[Segment]
+) -> None:
+    same = [replace(s, candidate_average_precision=s.champion_average_precision) for s in segments]
+    comparison = Comparison("new", "old", 0.0, 0.0, 0.0, 200)
+    assert not decide(champion, champion, comparison, same, AGREES).promote
+
+
+@given(evaluations, segments, agreements, st.floats(-1, 1), st.floats(0, 1))
+def test_a_larger_lower_bound_never_hurts(
+    candidate: Evaluation,
+    segments: list[Segment],
+    agreement: Agreement,
+    lower: float,
+    more: float,
+) -> None:
+    def promoted(bound: float) -> bool:
+        comparison = Comparison("new", "old", bound, bound, bound, 200)
+        return decide(candidate, CHAMPION, comparison, segments, agreement).promote
+
+    assert not promoted(lower) or promoted(lower + more)
+
+
+@given(evaluations, comparisons, segments, agreements)
+def test_a_champion_never_lowers_the_bar(
+    candidate: Evaluation,
+    comparison: Comparison | None,
+    segments: list[Segment],
+    agreement: Agreement,
+) -> None:
+    against = decide(candidate, CHAMPION, comparison, segments, agreement).promote
+    assert not against or decide(candidate, None, None, segments, agreement).promote
+
+
+@given(st.lists(evaluations, min_size=1, max_size=4), st.randoms())
+def test_the_choice_does_not_depend_on_the_order(
+    candidates: list[Evaluation], random: object
+) -> None:
+    named = [replace(c, model_version=str(n)) for n, c in enumerate(candidates)]
+    chosen = choose(named)
+    assert choose(named[::-1]) == chosen
+    for candidate in named:
+        if candidate.average_precision is not None and chosen.average_precision is not None:
+            assert not candidate.average_precision > chosen.average_precision
+
+
+def test_a_tie_goes_to_the_lower_log_loss() -> None:
+    sharper = replace(GOOD, model_version="sharper", log_loss=0.1)
+    assert choose([GOOD, sharper]) == sharper
+    assert choose([replace(GOOD, average_precision=None), GOOD]) == GOOD
+    with pytest.raises(ValueError, match="no candidate"):
+        choose([])

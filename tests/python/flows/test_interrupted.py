@@ -1,0 +1,218 @@
+"""A run that is killed at any point leaves the champion serving, and the next run makes it good."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from duckdb_bqml.model import load_model
+from flows import bundle, ledger
+from flows.bundle import MODEL_FILE, open_bundle, read_bundle, run_sql
+from flows.deploy import CHAMPION_TABLE, kept_versions, model_relation
+from flows.ledger import Event
+from flows.settings import Settings
+from flows.warehouse import MODEL_SCHEMA, open_warehouse
+
+PROJECT = Path(__file__).resolve().parents[3]
+Run = Callable[..., dict[str, Any]]
+
+BEFORE_THE_DECISION = (
+    "after converge",
+    "after freshness",
+    "node int_deals__tokens",
+    "node int_deals__candidate_pairs",
+    "after features",
+    "node deal_duplicate_model_logistic",
+    "after train",
+    "node validation_predictions",
+    "after evaluate",
+    "call flows.bundle _sha256",
+    "after bundle",
+    "call flows.gate decide",
+)
+SINCE_THE_DECISION = (
+    "after decide",
+    "call flows.bundle switch_to",
+    "call flows.ledger record",
+    "node deal_predictions",
+    "call flows.report write_report",
+)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs a flow in a process of its own, to its end or to where it is to be killed."""
+    command = [sys.executable, str(Path(__file__).with_name("interrupted_runs.py"))]
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env={"PYTHONPATH": str(PROJECT), "PATH": "", "HOME": "/nowhere"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as driver:
+
+        def ask(settings: Settings, kill: str = "", flow: str = "retrain") -> dict[str, Any]:
+            assert driver.stdin is not None and driver.stdout is not None
+            request = {"home": str(settings.home), "flow": flow, "kill": kill}
+            driver.stdin.write(json.dumps(request) + "\n")
+            driver.stdin.flush()
+            answer: dict[str, Any] = json.loads(driver.stdout.readline())
+            assert answer.get("killed", False) is bool(kill), (kill, answer)
+            return answer
+
+        yield ask
+
+
+def events_of(settings: Settings) -> list[Event]:
+    with open_warehouse(settings) as warehouse:
+        return ledger.read(warehouse)
+
+
+def champion_of(settings: Settings) -> str:
+    crowned = ledger.champion(events_of(settings))
+    assert crowned is not None
+    return crowned.model_version
+
+
+def assert_serving(settings: Settings, *champions: str) -> None:
+    """One of `champions` answers for a deal, from the bundle; and SQL finds a champion's model."""
+    assert champion_of(settings) in champions
+    info = read_bundle(settings.current_bundle)
+    assert info.model_version in champions
+    with open_warehouse(settings) as warehouse:
+        (row,) = warehouse.query(f"select model from {MODEL_SCHEMA}.{CHAMPION_TABLE}")
+        load_model(row["model"])
+        assert warehouse.relation_exists(MODEL_SCHEMA, model_relation(champion_of(settings)))
+        assert warehouse.query(f"select 1 from {MODEL_SCHEMA}.deal_predictions limit 1")
+        # A deal that the bundle knows comes in again under another id: it must find its twin.
+        deal = warehouse.arrow(
+            "select 'incoming' as deal_id, * exclude (deal_id) from onedeal_raw.raw_deals "
+            "where company_domain is not null and amount is not null "
+            "order by _ingested_at limit 1"
+        )
+    with open_bundle(settings.current_bundle) as connection:
+        connection.register("incoming_deals", deal)
+        run_sql(connection, settings.current_bundle)
+        features: pa.Table = connection.sql("select * from pair_features").to_arrow_table()
+    model = load_model((settings.current_bundle / MODEL_FILE).read_text(encoding="utf-8"))
+    assert model.predict_proba(features).max() >= info.threshold
+
+
+def assert_as_undisturbed(settings: Settings, undisturbed: Settings) -> None:
+    """Features, scores, groups, figures and files are those of a run that nobody killed."""
+    tables = {
+        "int_deals__tokens": "* exclude (changed_at)",
+        "int_deals__candidate_pairs": "* exclude (changed_at)",
+        "deal_pair_features": "* exclude (changed_at)",
+        "deal_predictions": "pair_id, probability, threshold, is_predicted_duplicate",
+        "duplicate_groups": "*",
+        "review_queue": "* exclude (model_version)",
+    }
+    found = []
+    for one in (settings, undisturbed):
+        with open_warehouse(one) as warehouse:
+            found.append(
+                {
+                    name: warehouse.query(
+                        f"select {columns} from {MODEL_SCHEMA}.{name} order by all"
+                    )
+                    for name, columns in tables.items()
+                }
+            )
+    for name in tables:
+        assert found[0][name] == found[1][name], name
+
+    events, expected = events_of(settings), events_of(undisturbed)
+    crowned, wanted = ledger.champion(events), ledger.champion(expected)
+    assert crowned is not None and wanted is not None
+    assert crowned.details["metrics"] == wanted.details["metrics"]
+    assert ledger.is_deployed(events)
+    assert bundle.current_version(settings) == crowned.model_version
+    assert (settings.reports_dir / f"{crowned.run_id}.html").exists()
+    # Nothing half-made is left, and no model that nobody decided on.
+    assert sorted(path.name for path in settings.bundles_dir.iterdir()) == sorted(
+        [*kept_versions(events), "current"]
+    )
+    with open_warehouse(settings) as warehouse:
+        kept = {model_relation(version) for version in kept_versions(events)}
+        left = warehouse.query(
+            "select table_name from information_schema.tables where table_schema = ? "
+            "and starts_with(table_name, 'deal_duplicate_model__')",
+            (MODEL_SCHEMA,),
+        )
+    assert {row["table_name"] for row in left} == kept
+
+
+def test_killed_at_every_point_before_the_decision(
+    run: Run, home_at: Callable[[str], Settings]
+) -> None:
+    """Each run starts from what the one before it left, and is killed at the next point."""
+    settings = home_at("ready")
+    champion = champion_of(settings)
+    for point in BEFORE_THE_DECISION:
+        run(settings, kill=point)
+        assert_serving(settings, champion)
+    assert run(settings)["outcome"] == "promoted"
+    assert champion_of(settings) != champion
+    assert_as_undisturbed(settings, home_at("second"))
+
+
+def test_killed_at_every_point_since_the_decision(
+    run: Run, home_at: Callable[[str], Settings]
+) -> None:
+    """The promotion stands in the ledger; each run brings it a little further."""
+    settings = home_at("ready")
+    before = champion_of(settings)
+    for point in SINCE_THE_DECISION:
+        run(settings, kill=point)
+        assert_serving(settings, before, champion_of(settings))
+    after = champion_of(settings)
+    assert after != before
+    ended = run(settings)
+    assert ended["outcome"] == "not_fresh"
+    assert any("report" in change for change in ended["repaired"])
+    assert_serving(settings, after)
+    assert_as_undisturbed(settings, home_at("second"))
+    assert run(settings) == {"outcome": "not_fresh", "repaired": []}
+
+
+@pytest.mark.parametrize("step", ["deploy", "score", "report", "retention"])
+def test_killed_after_a_step_since_the_decision(
+    run: Run, home_at: Callable[[str], Settings], step: str
+) -> None:
+    settings = home_at("ready")
+    before = champion_of(settings)
+    run(settings, kill=f"after {step}")
+    assert_serving(settings, before, champion_of(settings))
+    assert run(settings)["outcome"] == "not_fresh"
+    assert_serving(settings, champion_of(settings))
+    assert_as_undisturbed(settings, home_at("second"))
+
+
+@pytest.mark.parametrize("point", ["after record", "call flows.bundle switch_to", "after deploy"])
+def test_a_killed_rollback_is_finished_and_goes_no_further_back(
+    run: Run, home_at: Callable[[str], Settings], point: str
+) -> None:
+    settings = home_at("second")
+    second = champion_of(settings)
+    run(settings, kill=point, flow="rollback")
+    first = champion_of(settings)
+    assert first != second
+    assert_serving(settings, first, second)
+    if point != "after deploy":
+        assert run(settings, flow="rollback")["outcome"] == f"{second} -> {first}"
+    else:
+        assert run(settings)["outcome"] == "not_fresh"
+    assert_serving(settings, first)
+    with open_warehouse(settings) as warehouse:
+        assert warehouse.query(
+            f"select distinct model_version from {MODEL_SCHEMA}.deal_predictions"
+        ) == [{"model_version": first}]

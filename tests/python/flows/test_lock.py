@@ -1,0 +1,65 @@
+"""One writer at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.errors import RunInProgress
+from flows.lock import holder, is_locked, writer_lock
+from flows.settings import Settings
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flows.lock import writer_lock
+from flows.settings import Settings
+with writer_lock(Settings(Path(sys.argv[1]), Path(sys.argv[2])), "retrain"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    command = [sys.executable, "-c", HOLD, str(tmp_path), str(PROJECT)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        try:
+            assert is_locked(settings)
+            with pytest.raises(RunInProgress) as caught, writer_lock(settings, "score"):
+                raise AssertionError("two writers")
+            assert "`onedeal retrain`" in str(caught.value)
+            assert str(process.pid) in str(caught.value)
+            assert caught.value.exit_code == 5
+        finally:
+            process.kill()
+    # A killed process leaves no lock behind, whatever its note says.
+    assert holder(settings) is not None
+    assert not is_locked(settings)
+    with writer_lock(settings, "score"):
+        found = holder(settings)
+        assert found is not None and (found.pid, found.command) == (os.getpid(), "score")
+
+
+def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "new", PROJECT)
+    assert not is_locked(settings)
+    with pytest.raises(ZeroDivisionError), writer_lock(settings, "retrain"):
+        raise ZeroDivisionError
+    assert not is_locked(settings)
+    assert holder(settings) is None
+
+
+def test_an_unreadable_note_is_no_obstacle(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    (tmp_path / "retrain.holder.json").write_text("{not json")
+    assert holder(settings) is None
+    with writer_lock(settings, "retrain"):
+        assert holder(settings) is not None
