@@ -1,6 +1,10 @@
 {# The labelled pairs of one side of the split, with their features. Both deals stand on that side;
-   a pair that straddles the split is in neither set. #}
+   a pair that straddles the split is in neither set. Only groups that fell apart have such pairs, and
+   those between two of their groups come in with the share squared where pairs within one come in
+   with the share: they weigh 1 / share, so that the set is as hard as what it was drawn from
+   (Horvitz-Thompson). #}
 {% macro labelled_pairs(split) -%}
+    {%- set share = var('validation_share') if split == 'validation' else 1 - var('validation_share') -%}
     with
 
     labels as (
@@ -29,6 +33,10 @@
             pair_features.deal_id_b,
             groups_a.label_group_id,
             labels.label_source,
+            case
+                when groups_a.is_split and groups_a.label_group_id <> groups_b.label_group_id then 1 / {{ share }}
+                else 1.0
+            end as pair_weight,
             cast(case when labels.is_duplicate then 1 else 0 end as int64) as is_duplicate,
             {%- for feature in pair_feature_names() %}
             pair_features.{{ feature }}{{ ',' if not loop.last }}

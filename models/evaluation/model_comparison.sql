@@ -60,7 +60,7 @@ weighted as (
         predictions.is_duplicate,
         predictions.probability,
         weights.replicate,
-        weights.weight
+        weights.weight * predictions.pair_weight as weight
 
     from predictions
     inner join weights on predictions.label_group_id = weights.label_group_id

@@ -14,6 +14,7 @@ predictions as (
         predictions.model_version,
         predictions.is_duplicate,
         predictions.probability,
+        predictions.pair_weight,
         predictions.probability >= thresholds.threshold as is_predicted,
         floor(least(predictions.probability, 0.999999) * 10) as calibration_bin
 
@@ -26,10 +27,10 @@ at_threshold as (
 
     select
         model_version,
-        sum(case when is_predicted and is_duplicate = 1 then 1 else 0 end) as true_positives,
-        sum(case when is_predicted then 1 else 0 end) as predicted,
-        sum(is_duplicate) as positives,
-        avg(case when is_predicted = (is_duplicate = 1) then 1.0 else 0.0 end) as accuracy
+        sum(case when is_predicted and is_duplicate = 1 then pair_weight else 0 end) as true_positives,
+        sum(case when is_predicted then pair_weight else 0 end) as predicted,
+        sum(pair_weight * is_duplicate) as positives,
+        sum(case when is_predicted = (is_duplicate = 1) then pair_weight else 0 end) / sum(pair_weight) as accuracy
 
     from predictions
 
@@ -41,8 +42,8 @@ calibration_bins as (
 
     select
         model_version,
-        count(*) as pairs,
-        abs(avg(probability) - avg(is_duplicate)) as gap
+        sum(pair_weight) as pairs,
+        abs(sum(pair_weight * probability) - sum(pair_weight * is_duplicate)) / sum(pair_weight) as gap
 
     from predictions
 

@@ -14,6 +14,7 @@ segmented as (
         role,
         is_duplicate,
         probability,
+        pair_weight,
         '{{ segment | replace('_', ' ') }}' as segment_name,
         {{ segment if segment == 'label_source' else segment ~ '_segment' }} as segment_value
 
@@ -25,7 +26,7 @@ segmented as (
 
 curve as (
 
-    {{ threshold_curve('segmented', ['model_version', 'role', 'segment_name', 'segment_value']) }}
+    {{ threshold_curve('segmented', ['model_version', 'role', 'segment_name', 'segment_value'], weight='pair_weight') }}
 
 ),
 
@@ -36,8 +37,6 @@ average_precisions as (
         role,
         segment_name,
         segment_value,
-        max(pairs) as n_pairs,
-        max(positives) as n_positives,
         {{ average_precision() }} as average_precision
 
     from curve
@@ -52,10 +51,16 @@ at_threshold as (
         segmented.model_version,
         segmented.segment_name,
         segmented.segment_value,
-        sum(segmented.is_duplicate) as positives,
-        sum(case when segmented.probability >= thresholds.threshold then 1 else 0 end) as predicted,
-        sum(case when segmented.probability >= thresholds.threshold then segmented.is_duplicate else 0 end)
-            as true_positives
+        count(*) as n_pairs,
+        sum(segmented.is_duplicate) as n_positives,
+        sum(segmented.pair_weight * segmented.is_duplicate) as positives,
+        sum(case when segmented.probability >= thresholds.threshold then segmented.pair_weight else 0 end) as predicted,
+        sum(
+            case
+                when segmented.probability >= thresholds.threshold then segmented.pair_weight * segmented.is_duplicate
+                else 0
+            end
+        ) as true_positives
 
     from segmented
     inner join {{ ref('model_thresholds') }} as thresholds
@@ -72,8 +77,8 @@ final as (
         average_precisions.role,
         average_precisions.segment_name,
         average_precisions.segment_value,
-        average_precisions.n_pairs,
-        average_precisions.n_positives,
+        at_threshold.n_pairs,
+        at_threshold.n_positives,
         average_precisions.average_precision,
         at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
         at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,

@@ -10,7 +10,7 @@ predictions as (
 
 curve as (
 
-    {{ threshold_curve('predictions', ['model_version', 'model_type', 'role']) }}
+    {{ threshold_curve('predictions', ['model_version', 'model_type', 'role'], weight='pair_weight') }}
 
 ),
 
@@ -27,6 +27,19 @@ best as (
 
 ),
 
+counted as (
+
+    select
+        model_version,
+        count(*) as n_pairs,
+        sum(is_duplicate) as n_positives
+
+    from predictions
+
+    group by model_version
+
+),
+
 final as (
 
     select
@@ -38,14 +51,15 @@ final as (
         {% else %}
         max(case when curve.role = 'champion' then {{ champion.threshold }} else best.threshold end) as threshold,
         {% endif %}
-        max(curve.pairs) as n_pairs,
-        max(curve.positives) as n_positives,
+        max(counted.n_pairs) as n_pairs,
+        max(counted.n_positives) as n_positives,
         {{ average_precision() }} as average_precision,
         coalesce(max(case when curve.precision >= {{ var('evaluated_precision') }} then curve.recall end), 0)
             as recall_at_precision
 
     from curve
     inner join best on curve.model_version = best.model_version
+    inner join counted on curve.model_version = counted.model_version
 
     group by curve.model_version, curve.model_type, curve.role
 

@@ -13,6 +13,7 @@ model_{{ loop.index }} as (
         label_group_id,
         is_duplicate,
         label_source,
+        pair_weight,
         company_equal,
         company_differs,
         amount_missing,
@@ -38,6 +39,7 @@ predictions as (
         label_group_id,
         is_duplicate,
         label_source,
+        pair_weight,
         company_equal,
         company_differs,
         amount_missing,
@@ -61,6 +63,7 @@ final as (
         label_group_id,
         is_duplicate,
         probability,
+        pair_weight,
         label_source,
         case
             when company_equal = 1 then 'same company'
