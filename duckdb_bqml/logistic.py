@@ -281,7 +281,7 @@ def _constant_steps(objective: _Objective, options: LogisticOptions, record: Any
 
 def _line_search(objective: _Objective, options: LogisticOptions, record: Any) -> Floats:
     """L-BFGS-B. With `l1_reg`, each weight is a difference of two that are not negative."""
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # type: ignore[import-untyped]
 
     size = objective.layout.size
     split = options.l1_reg > 0

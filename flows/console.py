@@ -171,11 +171,10 @@ class Output:
 
     def evaluation(self, result: FileEvaluation) -> None:
         """The champion's figures on a file."""
-        repeated = f" ({result.rows:,} rows)" if result.rows != result.pairs else ""
         self.table(
             [
                 ("champion", result.champion),
-                ("pairs", f"{result.pairs:,}{repeated}"),
+                ("pairs", f"{result.pairs:,}"),
                 ("duplicates among them", f"{result.positives:,}"),
                 ("threshold", number(result.threshold)),
                 ("precision", number(result.precision)),
@@ -184,6 +183,11 @@ class Output:
                 ("average precision", number(result.average_precision)),
             ]
         )
+        if result.contradictions:
+            self.say(
+                f"{result.contradictions:,} rows say the opposite of an earlier row about the same "
+                "pair; no model can be right on both."
+            )
 
     def change(self, change: ChampionChange) -> None:
         """The champion before and after."""

@@ -35,14 +35,15 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class FileEvaluation:
-    """The champion's figures on the file's pairs, each pair counted once.
+    """The champion's figures on the file's pairs, each row counted as one.
 
     precision, recall, f1_score: at the champion's threshold; None where there is nothing to divide
-    by. rows: rows of the file, where the same pair may stand more than once.
+    by. contradictions: rows that say the opposite of an earlier row about the same pair; one of the
+    two counts against any model.
     """
 
     champion: str
-    rows: int
+    contradictions: int
     pairs: int
     positives: int
     threshold: float
@@ -68,7 +69,7 @@ def evaluate(
     out: where to write a CSV of OUT_COLUMNS, one row per row of the file, in its order.
     mapping, split: as `ingest_labels` takes them.
 
-    Raises InputRejected when a row can't be read, names an unknown deal or contradicts another;
+    Raises InputRejected when a row can't be read or names an unknown deal;
     NothingToDo when there is no champion; RunInProgress when another command is writing.
     """
     if out is not None:
@@ -88,7 +89,7 @@ def evaluate(
         with open_warehouse(settings) as warehouse:
             if out is not None:
                 write_predictions(warehouse, pairs, out)
-            return _read_metrics(warehouse, crowned.model_version, len(pairs))
+            return _read_metrics(warehouse, crowned.model_version, _contradictions(pairs))
 
 
 def read_pairs(
@@ -129,20 +130,10 @@ def read_pairs(
 
 
 def predict_pairs(settings: Settings, dbt: Dbt, pairs: pa.Table) -> None:
-    """Hand the pairs to dbt, each once, and let it compute their probabilities and the figures."""
+    """Hand the pairs to dbt, and let it compute their probabilities and the figures."""
     with open_warehouse(settings) as warehouse, warehouse.transaction():
         warehouse.execute(f"delete from {PAIRS_TABLE}")
-        warehouse.append(
-            PAIRS_TABLE,
-            pairs.to_batches(),
-            through="""
-            select deal_id_a, deal_id_b, is_duplicate from incoming
-            qualify row_number() over (
-                partition by least(deal_id_a, deal_id_b), greatest(deal_id_a, deal_id_b)
-                order by deal_id_a
-            ) = 1
-            """,
-        )
+        warehouse.append(PAIRS_TABLE, pairs.to_batches())
     # Deals that were ingested since the last run have no tokens yet.
     dbt.build("evaluate the file", ["+int_deals__tokens", *FILE_EVALUATION])
 
@@ -179,7 +170,6 @@ def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[tuple[int, str,
             )
         }
     wrong: list[tuple[int, str, str]] = []
-    verdicts: dict[tuple[str, str], bool] = {}
     for number, row in enumerate(read.pairs.to_pylist()):
         a, b = row["deal_id_a"], row["deal_id_b"]
         for column, deal_id in (("deal_id_a", a), ("deal_id_b", b)):
@@ -189,11 +179,6 @@ def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[tuple[int, str,
                 )
         if a == b:
             wrong.append((number, "deal_id_b", f"{b!r} is the same deal as deal_id_a"))
-        elif (
-            verdicts.setdefault((min(a, b), max(a, b)), row["is_duplicate"])
-            != (row["is_duplicate"])
-        ):
-            wrong.append((number, "is_duplicate", "an earlier row says the opposite of this pair"))
     return wrong
 
 
@@ -237,9 +222,22 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _read_metrics(warehouse: Warehouse, champion: str, rows: int) -> FileEvaluation:
+def _contradictions(pairs: pa.Table) -> int:
+    """Rows that say the opposite of an earlier row about the same pair."""
+    verdicts: dict[tuple[str, str], bool] = {}
+    return sum(
+        verdicts.setdefault(
+            (min(row["deal_id_a"], row["deal_id_b"]), max(row["deal_id_a"], row["deal_id_b"])),
+            row["is_duplicate"],
+        )
+        != row["is_duplicate"]
+        for row in pairs.to_pylist()
+    )
+
+
+def _read_metrics(warehouse: Warehouse, champion: str, contradictions: int) -> FileEvaluation:
     figures = warehouse.query(
         "select pairs, positives, threshold, precision, recall, f1_score, average_precision "
         f"from {MODEL_SCHEMA}.evaluation_file_metrics"
     )[0]
-    return FileEvaluation(champion=champion, rows=rows, **figures)
+    return FileEvaluation(champion=champion, contradictions=contradictions, **figures)

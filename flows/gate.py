@@ -81,7 +81,7 @@ class GateSettings:
 
     min_positives: int = 20
     min_average_precision: float = 0.5
-    min_precision: float = 0.7
+    min_precision: float = 0.5
     max_calibration_error: float = 0.1
     min_difference: float = 0.0
     max_segment_loss: float = 0.05

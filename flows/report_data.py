@@ -94,7 +94,8 @@ class ModelFigures:
     """One model on the validation pairs. Metrics are None where they could not be computed.
 
     metrics: by the columns of `model_evaluation` (see METRICS).
-    is_duplicate, probability: verdict (0 or 1) and score of each pair, in the same order.
+    is_duplicate, probability, pair_weight: verdict (0 or 1), score and weight of each pair, in the
+        same order.
     weights: largest first, the intercept last.
     """
 
@@ -106,6 +107,7 @@ class ModelFigures:
     metrics: Mapping[str, float | None]
     is_duplicate: tuple[int, ...] = ()
     probability: tuple[float, ...] = ()
+    pair_weight: tuple[float, ...] = ()
     weights: tuple[FeatureWeight, ...] = ()
 
     @property

@@ -54,7 +54,9 @@ def render_report(report: RunReport) -> str:
         plots=_plots(report),
         weight_tables=[_weight_table(m) for m in report.models if m.role == "candidate"],
         calibration_rows=report_plots.calibration_bins(
-            report.candidate.is_duplicate, report.candidate.probability
+            report.candidate.is_duplicate,
+            report.candidate.probability,
+            report.candidate.pair_weight,
         ),
         elapsed=_elapsed(report),
         next_steps=next_steps(report),
@@ -115,6 +117,7 @@ def _series(report: RunReport) -> list[report_plots.Series]:
                 kind="champion" if model.role == "champion" else kind,
                 is_duplicate=model.is_duplicate,
                 probability=model.probability,
+                pair_weight=model.pair_weight,
                 threshold=model.metrics.get("threshold"),
                 operating_point=(
                     None if recall is None or precision is None else (recall, precision)

@@ -61,6 +61,7 @@ class Series:
     kind: str
     is_duplicate: Sequence[int]
     probability: Sequence[float]
+    pair_weight: Sequence[float]
     threshold: float | None = None
     operating_point: tuple[float, float] | None = None
 
@@ -83,50 +84,55 @@ class CalibrationBin:
 
 
 def precision_recall(
-    is_duplicate: Sequence[int], probability: Sequence[float]
+    is_duplicate: Sequence[int], probability: Sequence[float], pair_weight: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall (rising) and precision where recall grows; both empty without positives.
 
-    Pairs of equal probability are one step. The area under these steps, sum of
+    Pairs of equal probability are one step, and each pair counts as often as its weight says. The area under these steps, sum of
     (recall[i] - recall[i - 1]) * precision[i], is the average precision.
     """
     import numpy as np
 
-    verdict = np.asarray(is_duplicate, dtype=np.float64)
+    weight = np.asarray(pair_weight, dtype=np.float64)
+    verdict = np.asarray(is_duplicate, dtype=np.float64) * weight
     score = np.asarray(probability, dtype=np.float64)
     n_positives = float(verdict.sum())
     if n_positives == 0:
         return np.empty(0), np.empty(0)
     order = np.argsort(-score, kind="stable")
-    verdict, score = verdict[order], score[order]
+    verdict, score, weight = verdict[order], score[order], weight[order]
     last_of_its_score = np.append(score[1:] != score[:-1], True)
     found = np.cumsum(verdict)[last_of_its_score]
-    called = np.arange(1, len(score) + 1, dtype=np.float64)[last_of_its_score]
+    called = np.cumsum(weight)[last_of_its_score]
     grows = np.diff(found, prepend=0.0) > 0
     return found[grows] / n_positives, found[grows] / called[grows]
 
 
 def calibration_bins(
-    is_duplicate: Sequence[int], probability: Sequence[float], bins: int = CALIBRATION_BINS
+    is_duplicate: Sequence[int],
+    probability: Sequence[float],
+    pair_weight: Sequence[float],
+    bins: int = CALIBRATION_BINS,
 ) -> tuple[CalibrationBin, ...]:
     """The pairs in `bins` equal ranges of probability; a range without pairs is left out."""
     import numpy as np
 
     verdict = np.asarray(is_duplicate, dtype=np.float64)
     score = np.asarray(probability, dtype=np.float64)
+    weight = np.asarray(pair_weight, dtype=np.float64)
     number = np.minimum((score * bins).astype(np.int64), bins - 1)
     found = []
     for index in np.unique(number):
         inside = number == index
         n_pairs = int(inside.sum())
-        share = float(verdict[inside].mean())
+        share = float(np.average(verdict[inside], weights=weight[inside]))
         share_lower, share_upper = _wilson_interval(share, n_pairs)
         found.append(
             CalibrationBin(
                 lower=float(index) / bins,
                 upper=float(index + 1) / bins,
                 n_pairs=n_pairs,
-                mean_probability=float(score[inside].mean()),
+                mean_probability=float(np.average(score[inside], weights=weight[inside])),
                 duplicate_share=share,
                 share_lower=share_lower,
                 share_upper=share_upper,
@@ -142,7 +148,7 @@ def precision_recall_svg(series: Sequence[Series], title: str, description: str)
     _style(axes, "Recall: share of the duplicates that is found", "Precision: share that is right")
     for one in _drawing_order(series):
         colour, line, width, marker = SERIES[one.kind]
-        recall, precision = precision_recall(one.is_duplicate, one.probability)
+        recall, precision = precision_recall(one.is_duplicate, one.probability, one.pair_weight)
         if len(recall):
             recall, precision = _thin(recall), _thin(precision)
             axes.plot(
@@ -168,7 +174,7 @@ def calibration_svg(series: Sequence[Series], title: str, description: str) -> s
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 4)))
     for one in _drawing_order(series):
         colour, line, width, marker = SERIES[one.kind]
-        bins = calibration_bins(one.is_duplicate, one.probability)
+        bins = calibration_bins(one.is_duplicate, one.probability, one.pair_weight)
         below = [max(0.0, b.duplicate_share - b.share_lower) for b in bins]
         above = [max(0.0, b.share_upper - b.duplicate_share) for b in bins]
         axes.errorbar(

@@ -152,15 +152,18 @@ class _Reader:
         version, role = row["model_version"], row["role"]
         is_duplicate: tuple[int, ...] = ()
         probability: tuple[float, ...] = ()
+        pair_weight: tuple[float, ...] = ()
         if self.warehouse.relation_exists(MODEL_SCHEMA, "validation_predictions"):
             scored = self.warehouse.arrow(
-                f"select is_duplicate, probability from {MODEL_SCHEMA}.validation_predictions "
+                "select is_duplicate, probability, pair_weight from "
+                f"{MODEL_SCHEMA}.validation_predictions "
                 "where model_version = ? and role = ? "
                 "and is_duplicate is not null and probability is not null order by pair_id",
                 (version, role),
             )
             is_duplicate = tuple(int(value) for value in scored["is_duplicate"].to_pylist())
             probability = tuple(float(value) for value in scored["probability"].to_pylist())
+            pair_weight = tuple(float(value) for value in scored["pair_weight"].to_pylist())
         weights = self.rows(
             "deal_duplicate_model_weights",
             "select feature, weight from {table} where model_version = ? "
@@ -176,6 +179,7 @@ class _Reader:
             metrics={key: _number(row.get(key)) for key, _, _ in METRICS},
             is_duplicate=is_duplicate,
             probability=probability,
+            pair_weight=pair_weight,
             weights=tuple(
                 FeatureWeight(str(one["feature"]), _number(one["weight"])) for one in weights
             ),

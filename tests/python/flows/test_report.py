@@ -98,6 +98,7 @@ def scored_model(
         },
         is_duplicate=tuple(int(v) for v in verdict),
         probability=tuple(float(p) for p in score),
+        pair_weight=(1.0,) * len(score),
         weights=tuple(weights),
     )
 
@@ -464,6 +465,7 @@ def test_no_plot_needs_duplicates_or_both_verdicts() -> None:
             base.candidate,
             is_duplicate=(verdict,) * 3,
             probability=(0.0, 0.5, 1.0),
+            pair_weight=(1.0,) * 3,
             metrics={**base.candidate.metrics, "threshold": None, "recall": None},
         )
         html = report_page.render_report(
@@ -486,7 +488,7 @@ import flows.report, flows.report_plots as plots
 assert "matplotlib" not in sys.modules and "jinja2" not in sys.modules
 import matplotlib
 before = [matplotlib.rcParams[key] for key in ("svg.fonttype", "svg.hashsalt")]
-plots.calibration_svg([plots.Series("candidate", (0, 1), (0.2, 0.9))], "title", "description")
+plots.calibration_svg([plots.Series("candidate", (0, 1), (0.2, 0.9), (1.0, 1.0))], "title", "description")
 assert [matplotlib.rcParams[key] for key in ("svg.fonttype", "svg.hashsalt")] == before
 assert "matplotlib.pyplot" not in sys.modules
 """
@@ -501,22 +503,28 @@ SCORED = st.lists(
 )
 
 
-@given(SCORED)
-def test_the_curve_encloses_the_average_precision(pairs: list[tuple[int, float]]) -> None:
+@given(SCORED, st.data())
+def test_the_curve_encloses_the_average_precision(
+    pairs: list[tuple[int, float]], data: st.DataObject
+) -> None:
     verdicts, scores = zip(*pairs, strict=True)
-    recall, precision = report_plots.precision_recall(verdicts, scores)
+    weight = st.sampled_from([1.0, 4.0])
+    weights = data.draw(st.lists(weight, min_size=len(pairs), max_size=len(pairs)))
+    recall, precision = report_plots.precision_recall(verdicts, scores, weights)
     if not any(verdicts):
         assert len(recall) == len(precision) == 0
         return
     area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
-    assert area == pytest.approx(average_precision_score(verdicts, scores))
-    assert recall[-1] == 1.0
+    assert area == pytest.approx(
+        average_precision_score(verdicts, scores, sample_weight=weights)
+    )
+    assert recall[-1] == pytest.approx(1.0)
 
 
 @given(SCORED)
 def test_each_pair_stands_in_one_calibration_bin(pairs: list[tuple[int, float]]) -> None:
     verdicts, scores = zip(*pairs, strict=True)
-    bins = report_plots.calibration_bins(verdicts, scores)
+    bins = report_plots.calibration_bins(verdicts, scores, (1.0,) * len(scores))
     assert sum(b.n_pairs for b in bins) == len(pairs)
     assert sum(b.n_pairs * b.duplicate_share for b in bins) == pytest.approx(sum(verdicts))
     assert sum(b.n_pairs * b.mean_probability for b in bins) == pytest.approx(sum(scores))
@@ -540,7 +548,8 @@ def test_the_threshold_splits_the_pairs(pairs: list[tuple[int, float]], threshol
 def test_a_long_curve_is_thinned() -> None:
     random = np.random.default_rng(1)
     verdicts = tuple(int(v) for v in random.integers(0, 2, 20_000))
-    series = report_plots.Series("candidate", verdicts, tuple(random.random(20_000).tolist()))
+    scores = tuple(random.random(20_000).tolist())
+    series = report_plots.Series("candidate", verdicts, scores, (1.0,) * 20_000)
     assert len(report_plots.precision_recall_svg([series], "title", "description")) < 40_000
 
 
@@ -643,7 +652,8 @@ def store(warehouse: DuckDBWarehouse, made: RunReport) -> None:
     )
     warehouse.execute(
         "create table onedeal.validation_predictions (model_version varchar, role varchar, "
-        "pair_id varchar, label_group_id varchar, is_duplicate bigint, probability double)"
+        "pair_id varchar, label_group_id varchar, is_duplicate bigint, probability double, "
+        "pair_weight double)"
     )
     warehouse.execute(
         "create table onedeal.deal_duplicate_model_weights "
@@ -665,7 +675,7 @@ def store(warehouse: DuckDBWarehouse, made: RunReport) -> None:
         )
         warehouse.execute(
             "insert into onedeal.validation_predictions "
-            "select ?, ?, format('p{:06d}', i), 'g', v, p from "
+            "select ?, ?, format('p{:06d}', i), 'g', v, p, 1.0 from "
             "(select generate_subscripts(?::bigint[], 1) as i, unnest(?::bigint[]) as v, "
             "unnest(?::double[]) as p)",
             (
