@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("flows", "serving", "duckdb_bqml")
+PACKAGES = ("flows", "duckdb_bqml")
 LAYERS = (
     "staging",
     "matching",
