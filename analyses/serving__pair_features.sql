@@ -8,7 +8,7 @@ deals as (
     union all
 
     select * from tokens
-    where deal_id not in (select deal_id from incoming_tokens)
+    where tokens.deal_id not in (select incoming_tokens.deal_id from incoming_tokens)
 
 ),
 

@@ -59,6 +59,8 @@ class BoostedTreeEstimator:
         """Tree SHAP values, one-hot columns added up to their feature."""
         from xgboost import DMatrix
 
+        if not batch.size:
+            return 0.0, np.empty((0, len(self.features)), dtype=np.float64)
         matrix = DMatrix(encoded(self.features, self.encoding, batch), nthread=1)
         by_column = np.asarray(
             self._booster.predict(matrix, pred_contribs=True, validate_features=False),
@@ -67,8 +69,7 @@ class BoostedTreeEstimator:
         parts = np.zeros((batch.size, len(self.features)), dtype=np.float64)
         for column, feature in enumerate(column_owners(self.features, self.encoding)):
             parts[:, feature] += by_column[:, column]
-        baseline = float(by_column[0, -1]) if batch.size else 0.0
-        return baseline, parts
+        return float(by_column[0, -1]), parts
 
     def importance_rows(self) -> list[dict[str, Any]]:
         """The rows of ML.FEATURE_IMPORTANCE; zeros where no tree uses a feature."""

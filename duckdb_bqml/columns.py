@@ -23,6 +23,7 @@ from duckdb_bqml.errors import BqmlError, InputError
 Kind = Literal["numeric", "string", "bool"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Codes: TypeAlias = npt.NDArray[np.int32]
+Positions: TypeAlias = npt.NDArray[np.int64]
 Rows: TypeAlias = "pa.Table | pa.RecordBatch | pa.StructArray | pa.ChunkedArray"
 
 NULL_CODE = -1
@@ -46,6 +47,10 @@ class NumericColumn:
         """The number of NULLs."""
         return int(np.count_nonzero(np.isnan(self.values)))
 
+    def take(self, rows: Positions) -> "NumericColumn":
+        """The given rows, in the given order."""
+        return NumericColumn(self.name, self.values[rows])
+
 
 @dataclass(frozen=True)
 class CategoricalColumn:
@@ -60,6 +65,10 @@ class CategoricalColumn:
     def null_count(self) -> int:
         """The number of NULLs."""
         return int(np.count_nonzero(self.codes == NULL_CODE))
+
+    def take(self, rows: Positions) -> "CategoricalColumn":
+        """The given rows, in the given order."""
+        return CategoricalColumn(self.name, self.kind, self.codes[rows], self.categories)
 
 
 Column: TypeAlias = NumericColumn | CategoricalColumn

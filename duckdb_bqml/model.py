@@ -136,13 +136,17 @@ class ModelCache:
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, texts: Sequence[str | None]) -> str:
-        """The handle of the one model of a model table. Raises ModelFormatError otherwise."""
-        if len(texts) != 1 or texts[0] is None:
+    def load(self, texts: Sequence[str | None] | None) -> str:
+        """The handle of the one model of a model table; None stands for a table without rows.
+
+        Raises ModelFormatError where there is not exactly one model.
+        """
+        models = [text for text in texts or () if text is not None]
+        if len(models) != 1:
             raise ModelFormatError(
-                f"a model table has one row with a model; this one has {len(texts)} rows"
+                f"a model table has one row with a model; this one has {len(models)}"
             )
-        text = texts[0]
+        text = models[0]
         handle = hashlib.sha256(text.encode()).hexdigest()
         with self._lock:
             if handle not in self._models:

@@ -15,7 +15,16 @@ import numpy as np
 import pyarrow as pa
 
 from duckdb_bqml import columns
-from duckdb_bqml.columns import NULL_CODE, CategoricalColumn, Codes, Column, Floats, Kind, Rows
+from duckdb_bqml.columns import (
+    NULL_CODE,
+    CategoricalColumn,
+    Codes,
+    Column,
+    Floats,
+    Kind,
+    Positions,
+    Rows,
+)
 from duckdb_bqml.errors import InputError, TrainingDataError
 
 NULL_CATEGORY = "_null_filler"
@@ -110,7 +119,7 @@ def _learn_one(column: Column) -> Feature:
     return NumericFeature(column.name, mean, stddev if stddev > 1e-12 * abs(mean) else 1.0)
 
 
-def training_batch(training: Sequence[Column], rows: Any) -> Batch:
+def training_batch(training: Sequence[Column], rows: Positions) -> Batch:
     """The given rows (positions) of the training columns."""
     numeric = [column for column in training if not isinstance(column, CategoricalColumn)]
     # Column by column in memory: that is how it is filled, and matrix products do not mind.

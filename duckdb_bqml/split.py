@@ -7,16 +7,15 @@ and the first rows of that order are a random sample of them.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from duckdb_bqml.columns import NULL_CODE, CategoricalColumn, Column
+from duckdb_bqml.columns import NULL_CODE, CategoricalColumn, Column, Positions
 from duckdb_bqml.errors import TrainingDataError
 from duckdb_bqml.options import ModelOptions
 
-Positions: TypeAlias = npt.NDArray[np.int64]
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 _NULL_WORD = np.uint64(0x9E3779B97F4A7C15)
@@ -31,24 +30,24 @@ def canonical_order(training: Sequence[Column], is_positive: npt.NDArray[np.bool
 
 
 def split(
-    order: Positions, options: ModelOptions, split_column: Any
+    count: int, options: ModelOptions, split_column: Column | None
 ) -> tuple[Positions, Positions]:
-    """Positions of the training rows and of the evaluation rows, both in canonical order.
+    """Positions of the training rows and of the evaluation rows, of rows in canonical order.
 
     `auto_split` keeps no evaluation rows under 500 rows, a share up to 50,000 and 10,000 rows
     above. With `custom`, `split_column` (a BOOL column) is TRUE or NULL for evaluation rows.
     """
-    method, count = options.data_split_method, len(order)
+    method = options.data_split_method
     if method == "custom":
-        evaluates = _evaluation_mask(options.data_split_col, split_column)[order]
-        return order[~evaluates], order[evaluates]
+        evaluates = _evaluation_mask(options.data_split_col, split_column)
+        return np.flatnonzero(~evaluates), np.flatnonzero(evaluates)
     if method == "no_split" or (method == "auto_split" and count < 500):
         kept = 0
     elif method == "auto_split" and count > 50_000:
         kept = 10_000
     else:
         kept = round(options.data_split_eval_fraction * count)
-    return order[kept:], order[:kept]
+    return np.arange(kept, count), np.arange(kept)
 
 
 def _evaluation_mask(name: str, column: Column | None) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from duckdb_bqml import boosted_tree, columns, evaluation, logistic, preprocessing
-from duckdb_bqml.columns import Column, Floats, NumericColumn
+from duckdb_bqml.columns import Column, Floats, NumericColumn, Positions
 from duckdb_bqml.errors import OptionError, TrainingDataError
 from duckdb_bqml.estimator import Estimator, Examples, Labels, Progress, probabilities
 from duckdb_bqml.model import Label, Model
@@ -50,23 +50,25 @@ def train(given_options: Mapping[str, Any], rows: pa.Table) -> TrainedModel:
     arrays = columns.by_name(rows)
     classes, is_positive = _labels(options, arrays, rows)
     features = _feature_columns(options, arrays, rows)
+    others = {
+        name: columns.read_column(name, _column(name, arrays), TrainingDataError)
+        for name in options.other_columns
+    }
+    weights = _example_weights(options, classes, is_positive, others)
 
-    order = canonical_order(features, is_positive)
-    split_column = None
-    if options.data_split_col:
-        split_column = columns.read_column(
-            options.data_split_col,
-            _column(options.data_split_col, "data_split_col", arrays),
-            TrainingDataError,
-        )
-    weights = _example_weights(options, classes, is_positive, arrays)
-    train_rows, eval_rows = split(order, options, split_column)
+    order = canonical_order([*features, *others.values()], is_positive)
+    features = [column.take(order) for column in features]
+    is_positive, weights = is_positive[order], weights[order]
+    split_column = others.get(options.data_split_col)
+    train_rows, eval_rows = split(
+        len(order), options, split_column.take(order) if split_column else None
+    )
     _require_both_classes(options.label, is_positive[train_rows])
 
     learned = preprocessing.learn(features)
     info = preprocessing.describe(features)
 
-    def examples(positions: Any) -> Examples:
+    def examples(positions: Positions) -> Examples:
         batch = preprocessing.training_batch(features, positions)
         return Examples(batch, is_positive[positions], weights[positions])
 
@@ -141,10 +143,10 @@ def _global_explanation(
     return sorted(rows, key=lambda row: (-row["attribution"], row["feature"]))
 
 
-def _column(name: str, option: str, arrays: Mapping[str, Any]) -> Any:
+def _column(name: str, arrays: Mapping[str, Any]) -> Any:
     if name.lower() not in arrays:
         raise TrainingDataError(
-            f"the training query has no column {name!r} ({option}); it has "
+            f"the training query has no column {name!r}, which an option names; it has "
             f"{', '.join(map(repr, arrays))}"
         )
     return arrays[name.lower()]
@@ -166,7 +168,7 @@ def _labels(
     options: ModelOptions, arrays: Mapping[str, Any], rows: pa.Table
 ) -> tuple[tuple[Label, Label], Labels]:
     """The two classes (negative, positive: the higher value), and which rows are positive."""
-    array = _column(options.label, "input_label_cols", arrays)
+    array = _column(options.label, arrays)
     name = options.label
     if not len(rows):
         raise TrainingDataError("the training query gave no rows: there is nothing to learn from")
@@ -204,7 +206,7 @@ def _example_weights(
     options: LogisticOptions | BoostedTreeOptions,
     classes: tuple[Label, Label],
     is_positive: Labels,
-    arrays: Mapping[str, Any],
+    others: Mapping[str, Column],
 ) -> Floats:
     """Weight of each row: its class's, times its own where there is such a column."""
     count, positives = len(is_positive), int(np.count_nonzero(is_positive))
@@ -222,8 +224,7 @@ def _example_weights(
     weights: Floats = np.where(is_positive, by_class[1], by_class[0])
     if isinstance(options, BoostedTreeOptions) and options.instance_weight_col:
         name = options.instance_weight_col
-        array = _column(name, "instance_weight_col", arrays)
-        column = columns.read_column(name, array, TrainingDataError)
+        column = others[name]
         if not isinstance(column, NumericColumn) or not (column.values >= 0).all():
             raise TrainingDataError(
                 f"instance_weight_col {name!r} must hold numbers of at least 0, and no NULL"

@@ -88,7 +88,8 @@ def precision_recall(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall (rising) and precision where recall grows; both empty without positives.
 
-    Pairs of equal probability are one step, and each pair counts as often as its weight says. The area under these steps, sum of
+    Pairs of equal probability are one step, and each pair counts as often as its
+    weight says. The area under these steps, sum of
     (recall[i] - recall[i - 1]) * precision[i], is the average precision.
     """
     import numpy as np

@@ -287,7 +287,9 @@ class _Reader:
                 on deals.deal_id = duplicate_group.survivor_deal_id
             -- a sum over several currencies says nothing, so it ranks nowhere
             order by
-                case when n_currencies <= 1 then duplicate_group.amount end desc nulls last, n_deals desc, group_id
+                case when n_currencies <= 1 then duplicate_group.amount end desc nulls last,
+                n_deals desc,
+                group_id
             limit {LARGEST_GROUPS}
             """,
         )

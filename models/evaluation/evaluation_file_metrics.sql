@@ -3,7 +3,7 @@ with
 predictions as (
 
     select
-        'all' as file,
+        'all' as scope,
         probability,
         threshold,
         predicted_is_duplicate,
@@ -15,7 +15,7 @@ predictions as (
 
 curve as (
 
-    {{ threshold_curve('predictions', ['file']) }}
+    {{ threshold_curve('predictions', ['scope']) }}
 
 ),
 
@@ -46,10 +46,10 @@ final as (
         at_threshold.pairs,
         at_threshold.positives,
         at_threshold.threshold,
+        average_precisions.average_precision,
         at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
         at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
-        2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score,
-        average_precisions.average_precision
+        2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score
 
     from at_threshold
     cross join average_precisions

@@ -9,6 +9,14 @@ predictions as (
 
 ),
 
+champion_predictions as (
+
+    select pair_id from predictions
+
+    where role = 'champion'
+
+),
+
 replicates as (
 
     select replicate from {{ integers(var('bootstrap_replicates')) }}
@@ -65,7 +73,7 @@ weighted as (
     from predictions
     inner join weights on predictions.label_group_id = weights.label_group_id
 
-    where weights.weight > 0 and exists (select 1 from predictions as p where p.role = 'champion')
+    where weights.weight > 0 and (select count(*) from champion_predictions) > 0
 
 ),
 
@@ -138,10 +146,10 @@ final as (
     select
         intervals.model_version,
         intervals.champion_version,
-        candidates.average_precision - champions.average_precision as average_precision_difference,
         intervals.difference_lower,
         intervals.difference_upper,
-        intervals.replicates
+        intervals.replicates,
+        candidates.average_precision - champions.average_precision as average_precision_difference
 
     from intervals
     inner join {{ ref('model_thresholds') }} as candidates

@@ -1,3 +1,12 @@
+{%- set filled_fields = [
+    'company_name', 'domain', 'contact_text', 'contact_email', 'phone', 'owner', 'amount', 'currency', 'stage',
+    'source', 'description_text', 'close_date', 'created_at', 'updated_at',
+] -%}
+{%- set filled_terms = [] -%}
+{%- for field in filled_fields -%}
+    {%- do filled_terms.append('case when deals.' ~ field ~ ' is null then 0 else 1 end') -%}
+{%- endfor -%}
+
 with
 
 deals as (
@@ -26,12 +35,7 @@ described as (
         deals.created_at,
         deals.updated_at,
         case when deals.amount is null then 0 else 1 end as has_amount,
-        {%- for column in [
-            'company_name', 'domain', 'contact_text', 'contact_email', 'phone', 'owner', 'amount', 'currency',
-            'stage', 'source', 'description_text', 'close_date', 'created_at', 'updated_at',
-        ] %}
-        case when deals.{{ column }} is null then 0 else 1 end{{ ' +' if not loop.last else ' as filled_fields' }}
-        {%- endfor %}
+        {{ filled_terms | join('\n        + ') }} as filled_fields
 
     from components
     inner join deals on components.node = deals.deal_id
@@ -59,13 +63,17 @@ ranked as (
 
 survivors as (
 
-    select * from ranked where survival_rank = 1
+    select * from ranked
+
+    where survival_rank = 1
 
 ),
 
 runners_up as (
 
-    select * from ranked where survival_rank = 2
+    select * from ranked
+
+    where survival_rank = 2
 
 ),
 
@@ -80,9 +88,13 @@ explained as (
             when survivors.filled_fields > runners_up.filled_fields
                 then 'the most complete: ' || cast(survivors.filled_fields as string) || ' fields filled, the next has '
                     || cast(runners_up.filled_fields as string)
-            when survivors.updated_at is not null and (runners_up.updated_at is null or survivors.updated_at > runners_up.updated_at)
+            when
+                survivors.updated_at is not null
+                and (runners_up.updated_at is null or survivors.updated_at > runners_up.updated_at)
                 then 'as complete as the next, and updated last'
-            when survivors.created_at is not null and (runners_up.created_at is null or survivors.created_at < runners_up.created_at)
+            when
+                survivors.created_at is not null
+                and (runners_up.created_at is null or survivors.created_at < runners_up.created_at)
                 then 'as complete and as fresh as the next, and created first'
             else 'equal to the next in all that counts; the first by deal_id'
         end as survivor_reason
@@ -98,7 +110,6 @@ final as (
         ranked.group_id,
         ranked.deal_id,
         ranked.group_size,
-        ranked.survival_rank = 1 as is_survivor,
         explained.survivor_deal_id,
         explained.survivor_reason,
         ranked.deal_name,
@@ -106,8 +117,9 @@ final as (
         ranked.owner,
         ranked.source,
         ranked.amount,
-        case when ranked.survival_rank = 1 then 0 else coalesce(ranked.amount, 0) end as amount_counted_twice,
-        ranked.currency
+        ranked.currency,
+        ranked.survival_rank = 1 as is_survivor,
+        case when ranked.survival_rank = 1 then 0 else coalesce(ranked.amount, 0) end as amount_counted_twice
 
     from ranked
     inner join explained on ranked.group_id = explained.group_id

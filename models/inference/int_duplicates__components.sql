@@ -27,10 +27,11 @@ final as (
             predictions.deal_id_a = labels.deal_id_a
             and predictions.deal_id_b = labels.deal_id_b
 
-    where coalesce(
-        labels.is_duplicate,
-        predictions.probability >= greatest(predictions.threshold, {{ var('group_threshold') }})
-    )
+    where
+        coalesce(
+            labels.is_duplicate,
+            predictions.probability >= greatest(predictions.threshold, {{ var('group_threshold') }})
+        )
 
 )
 

@@ -88,10 +88,11 @@ once as (
 
     select * from chosen
 
-    qualify row_number() over (
-        partition by pair_id
-        order by case reason when 'random' then 1 when 'uncertain' then 2 else 3 end
-    ) = 1
+    qualify
+        row_number() over (
+            partition by pair_id
+            order by case reason when 'random' then 1 when 'uncertain' then 2 else 3 end
+        ) = 1
 
 ),
 

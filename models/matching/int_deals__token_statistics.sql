@@ -29,10 +29,10 @@ counted as (
     select
         word,
         count(*) as deals_with_word,
-        max(deals.changed_at) as changed_at
+        max(changed_at) as changed_at
 
     from deals
-    cross join {{ unnest_as('deals.record_words', 'word') }}
+    cross join {{ unnest_as('record_words', 'word') }}
 
     {% if is_incremental() %}
     where word not in (select word from {{ this }})

@@ -28,10 +28,11 @@ counted as (
 
     from verdicts
 
-    qualify row_number() over (
-        partition by deal_id_a, deal_id_b
-        order by labelled_at desc, _ingested_at desc, is_duplicate asc
-    ) = 1
+    qualify
+        row_number() over (
+            partition by deal_id_a, deal_id_b
+            order by labelled_at desc, _ingested_at desc, is_duplicate asc
+        ) = 1
 
 ),
 

@@ -28,13 +28,14 @@ latest_versions as (
 
     where deal_id is not null and deal_name is not null
 
-    qualify row_number() over (
-        partition by deal_id
-        order by
-            coalesce(updated_at, created_at, timestamp '1970-01-01 00:00:00') desc,
-            _ingested_at desc,
-            deal_name asc
-    ) = 1
+    qualify
+        row_number() over (
+            partition by deal_id
+            order by
+                coalesce(updated_at, created_at, timestamp '1970-01-01 00:00:00') desc,
+                _ingested_at desc,
+                deal_name asc
+        ) = 1
 
 ),
 

@@ -31,10 +31,11 @@ final as (
     from predictions
 
     -- The service may deliver a row more than once.
-    qualify row_number() over (
-        partition by request_id, deal_id, candidate_deal_id
-        order by predicted_at asc
-    ) = 1
+    qualify
+        row_number() over (
+            partition by request_id, deal_id, candidate_deal_id
+            order by predicted_at asc
+        ) = 1
 
 )
 

@@ -2,8 +2,6 @@
 
 select
     is_duplicate,
-    {%- for feature in pair_feature_names() %}
-    {{ feature }}{{ ',' if not loop.last }}
-    {%- endfor %}
+    {{ pair_feature_names() | join(',\n    ') }}
 
 from {{ ref('training_features') }}

@@ -182,7 +182,6 @@ def test_a_failed_dbt_node_is_shown(
     assert state.type == "FAILED"
     assert "stg_crm__deals" in message(state)
     runs = task_runs(client, state, "features", "stg_crm__deals")
-    print([(r.name, r.state, r.tags) for r in runs])
     failed = {run.name for run in runs if run.state is not None and run.state.is_failed()}
     assert {"features", "stg_crm__deals"} <= failed
 

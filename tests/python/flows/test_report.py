@@ -488,7 +488,8 @@ import flows.report, flows.report_plots as plots
 assert "matplotlib" not in sys.modules and "jinja2" not in sys.modules
 import matplotlib
 before = [matplotlib.rcParams[key] for key in ("svg.fonttype", "svg.hashsalt")]
-plots.calibration_svg([plots.Series("candidate", (0, 1), (0.2, 0.9), (1.0, 1.0))], "title", "description")
+series = plots.Series("candidate", (0, 1), (0.2, 0.9), (1.0, 1.0))
+plots.calibration_svg([series], "title", "description")
 assert [matplotlib.rcParams[key] for key in ("svg.fonttype", "svg.hashsalt")] == before
 assert "matplotlib.pyplot" not in sys.modules
 """
@@ -515,9 +516,7 @@ def test_the_curve_encloses_the_average_precision(
         assert len(recall) == len(precision) == 0
         return
     area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
-    assert area == pytest.approx(
-        average_precision_score(verdicts, scores, sample_weight=weights)
-    )
+    assert area == pytest.approx(average_precision_score(verdicts, scores, sample_weight=weights))
     assert recall[-1] == pytest.approx(1.0)
 
 
