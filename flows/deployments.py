@@ -20,7 +20,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
+from prefect.transactions import CommitMode, transaction
 
 from flows.dbt import FAILED, NodeResult
 from flows.errors import NothingToDo, OnedealError
@@ -87,11 +88,14 @@ def _show_node(node: NodeResult) -> None:
             # dbt tells of a node when it has ended; the bar in the timeline is as long as it took.
             context.task_run.start_time -= timedelta(seconds=node.seconds)
         message = f"{node.status} in {node.seconds:.2f} s. {node.message}".strip()
-        ended = Failed if node.status in FAILED else Completed
-        return ended(message=message)
+        if node.status == "skipped":
+            return Cancelled(name="Skipped", message="A node that it depends on did not succeed.")
+        return (Failed if node.status in FAILED else Completed)(message=message)
 
-    # The step itself raises what dbt says; a failed node is shown, and stops nothing here.
-    body(return_state=True)
+    # In a transaction of its own: else a step that fails turns all its nodes into "RolledBack". The
+    # step itself raises what dbt says; a failed node is only shown here.
+    with transaction(commit_mode=CommitMode.EAGER):
+        body(return_state=True)
 
 
 @flow(name="retrain")

@@ -5,6 +5,7 @@
     OnedealError                1  something failed; the message says what and what to do
      ├── SettingsError          1  an environment variable or the project directory is wrong
      ├── WarehouseError         1  the warehouse can't be opened or read
+     │    └── WarehouseMemory   1  the warehouse's engine needs more memory than it may take
      ├── DbtFailed              1  dbt stopped: which nodes, their messages, the log file
      ├── BundleError            1  a serving bundle is missing, incomplete or was altered
      ├── NothingToDo            3  nothing new to work on; nothing was changed
@@ -33,6 +34,7 @@ __all__ = [
     "SettingsError",
     "WarehouseError",
     "WarehouseLocked",
+    "WarehouseMemory",
 ]
 
 
@@ -48,6 +50,10 @@ class SettingsError(OnedealError):
 
 class WarehouseError(OnedealError):
     """The warehouse can't be opened or read."""
+
+
+class WarehouseMemory(WarehouseError):
+    """The warehouse's engine needs more memory than it may take."""
 
 
 class BundleError(OnedealError):

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.contract import Contract, Table, load_contract
-from flows.errors import InputRejected
+from flows.errors import InputRejected, WarehouseMemory
 from flows.ingest_files import Batch, Cells, Source, file_sha256, open_source
 from flows.ingest_mappings import (
     REQUIRED,
@@ -44,8 +44,8 @@ Progress = Callable[[str], None]
 CHUNK_ROWS = 100_000
 """Rows that are compared with the raw table in one query; a chunk also ends at CHUNK_BYTES."""
 CHUNK_BYTES = 32 * 1024 * 1024
-WAREHOUSE_MEMORY = "150MB"
-"""What the warehouse's engine may take; without a bound it keeps all that it reads in memory."""
+WAREHOUSE_MEMORY = ("150MB", "600MB", None)
+"""What the warehouse's engine may take: at first, and when very long values need more."""
 _SECONDS_BETWEEN_REPORTS = 1.0
 _REASONS_SHOWN = 3
 
@@ -279,10 +279,7 @@ def _ingest(
         # A mistake in the mapping concerns every file: say it once, before any is read.
         load_mapping(mapping, kind, contract.table(_RAW_TABLES[kind]))
     reports = []
-    with (
-        writer_lock(settings, f"ingest {kind}"),
-        open_warehouse(settings, memory_limit=WAREHOUSE_MEMORY) as warehouse,
-    ):
+    with writer_lock(settings, f"ingest {kind}"), open_warehouse(settings) as warehouse:
         for path in files:
             try:
                 opened = _open(contract, kind, path, mapping, split)
@@ -348,10 +345,29 @@ def _state(path: Path) -> tuple[int, int]:
 def _ingest_file(
     warehouse: Warehouse, contract: Contract, opened: Opened, on_progress: Progress
 ) -> FileReport:
-    name = opened.mapping.name
+    """Ingest a file in little memory, or in more where a little is not enough for its rows.
+
+    DuckDB gathers some 120,000 rows before it writes them, which it can't do on disk.
+    """
     if _is_ingested(warehouse, contract, opened.fingerprint):
+        name = opened.mapping.name
         return FileReport(opened.path, "already ingested", name, ignored=opened.ignored)
     on_progress(_announcement(opened))
+    *bounds, last = WAREHOUSE_MEMORY
+    for bound in bounds:
+        warehouse.limit_memory(bound)
+        try:
+            return _write_file(warehouse, contract, opened, on_progress)
+        except WarehouseMemory:
+            on_progress(f"{opened.path.name}: long values; starting again with more memory")
+            opened.splits_seen.clear()
+    warehouse.limit_memory(last)
+    return _write_file(warehouse, contract, opened, on_progress)
+
+
+def _write_file(
+    warehouse: Warehouse, contract: Contract, opened: Opened, on_progress: Progress
+) -> FileReport:
     counts = Counts()
     shown: list[RejectedRow] = []
     with warehouse.transaction():
@@ -365,7 +381,7 @@ def _ingest_file(
     return FileReport(
         opened.path,
         "ingested",
-        name,
+        opened.mapping.name,
         rows_accepted=counts.accepted,
         rows_unchanged=counts.unchanged,
         rows_rejected=counts.rejected,

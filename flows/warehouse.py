@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.contract import Contract, load_contract
-from flows.errors import WarehouseError, WarehouseLocked
+from flows.errors import WarehouseError, WarehouseLocked, WarehouseMemory
 from flows.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,17 @@ class Warehouse(Protocol):
         """Whether a table or a view of that name exists."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Everything inside the block happens, or (on an exception) nothing of it."""
+        """Everything inside the block happens, or (on an exception) nothing of it.
+
+        Raises WarehouseMemory, as `append` does, when the engine needs more than it may take.
+        """
+
+    def limit_memory(self, limit: str | None) -> None:
+        """Bound the memory of an engine inside this process ("150MB"; None: its own default).
+
+        What does not fit goes to disk, as far as the engine can; without a bound it keeps in memory
+        what it has read.
+        """
 
 
 class DuckDBWarehouse:
@@ -110,7 +120,7 @@ class DuckDBWarehouse:
 
         reader = pa.RecordBatchReader.from_batches(first.schema, all_batches())
         self.connection.register("batches_to_append", reader)
-        try:
+        with _memory_named():
             rows = self.query(
                 f"insert into {quote(table)} by name "
                 # A stream can be read once only; `through` may name it more than once.
@@ -119,8 +129,8 @@ class DuckDBWarehouse:
                 if through
                 else f"insert into {quote(table)} by name select * from batches_to_append"
             )
-        finally:
-            self.connection.unregister("batches_to_append")
+        # Not after a failure: DuckDB then refuses it, and that would hide what went wrong.
+        self.connection.unregister("batches_to_append")
         return int(rows[0]["Count"])
 
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
@@ -145,18 +155,35 @@ class DuckDBWarehouse:
         except BaseException:
             self.connection.rollback()
             raise
-        self.connection.commit()
+        with _memory_named():
+            self.connection.commit()
+
+    def limit_memory(self, limit: str | None) -> None:
+        """Bound the engine's memory; None: its own default."""
+        self.execute("reset memory_limit" if limit is None else f"set memory_limit = '{limit}'")
 
 
 @contextmanager
-def open_warehouse(
-    settings: Settings, *, read_only: bool = False, memory_limit: str | None = None
-) -> Iterator[DuckDBWarehouse]:
+def _memory_named() -> Iterator[None]:
+    """Tell want of memory apart from what else may go wrong: it has several classes in DuckDB."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.OutOfMemoryException) or "memory_limit" in str(error):
+            raise WarehouseMemory(
+                f"The warehouse needs more memory than it may take: {_first_line(str(error))}"
+            ) from error
+        raise
+
+
+@contextmanager
+def open_warehouse(settings: Settings, *, read_only: bool = False) -> Iterator[DuckDBWarehouse]:
     """Open the warehouse of the target, and close it at the end of the block.
 
     The tables of the contract exist inside the block (unless `read_only`, which needs an existing
-    file). `memory_limit` ("256MB") bounds the engine's memory; what does not fit goes to disk.
-    Raises WarehouseLocked when another process has the file open, WarehouseError when the
+    file). Raises WarehouseLocked when another process has the file open, WarehouseError when the
     file is not a DuckDB database or the target has no warehouse that this command can open.
     """
     if settings.target != "local":
@@ -167,8 +194,6 @@ def open_warehouse(
     contract = load_contract(settings.project_dir)
     connection = _connect(settings.warehouse_path, read_only)
     try:
-        if memory_limit is not None:
-            connection.execute(f"set memory_limit = '{memory_limit}'")
         warehouse = DuckDBWarehouse(connection, contract)
         if not read_only:
             warehouse.ensure_tables()

@@ -343,11 +343,11 @@ def write_out(world: World, facts: Facts, rows: Ints) -> pa.Table:
     ids = deal_ids(world, facts.crm[rows])
     # Texts take far more room than facts, and most of it only while they are put together.
     step = 200_000
-    parts = [DEAL_SCHEMA.empty_table()]
+    parts = []
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         parts.append(write_part(world, facts.take(part), ids.slice(start, len(part))))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts) if parts else DEAL_SCHEMA.empty_table()
 
 
 def write_part(world: World, facts: Facts, ids: pa.Array) -> pa.Table:

@@ -41,7 +41,7 @@ def die(*args: Any, **kwargs: Any) -> None:
 
 def run(request: dict[str, Any], answer: int) -> None:
     """Run one flow and write how it ended."""
-    point, *where = request.get("kill", "").split()
+    point, *where = request.get("kill", "").split() or [""]
     if point == "call":
         setattr(importlib.import_module(where[0]), where[1], die)
 
@@ -67,6 +67,8 @@ def run(request: dict[str, Any], answer: int) -> None:
 
 def main() -> None:
     """Answer requests until there are no more."""
+    # dbt's static parser has threads of its own, which a forked process would wait for in vain.
+    os.environ["DBT_STATIC_PARSER"] = "false"
     with tempfile.TemporaryDirectory() as nowhere:
         Dbt(Settings(Path(nowhere), PROJECT)).parse()
     for line in sys.stdin:

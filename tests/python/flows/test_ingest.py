@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from flows import ingest, ingest_files
 from flows.contract import load_contract
-from flows.errors import InputRejected, RunInProgress
+from flows.errors import InputRejected, RunInProgress, WarehouseMemory
 from flows.ingest import FilesRefused, ingest_deals, ingest_labels, read_labels
 from flows.ingest_values import LABEL_SOURCES
 from flows.lock import writer_lock
@@ -289,6 +289,23 @@ def test_a_file_that_grows_while_it_is_read_is_refused(settings: Settings, tmp_p
     with pytest.raises(FilesRefused, match="changed while it was read"):
         ingest_deals(settings, [path], on_progress=write_on)
     assert _counts(settings) == NOTHING
+
+
+def test_long_values_get_more_memory(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = "some words " * 45_000
+    rows = "".join(f"{i},x,{value}{i}\n" for i in range(60))
+    path = _file(tmp_path, "long.csv", "deal_id,deal_name,description\n" + rows)
+    monkeypatch.setattr(ingest, "WAREHOUSE_MEMORY", ("20MB",))
+    with pytest.raises(WarehouseMemory, match="needs more memory than it may take"):
+        ingest_deals(settings, [path])
+    assert _counts(settings) == NOTHING
+    monkeypatch.setattr(ingest, "WAREHOUSE_MEMORY", ("20MB", None))
+    messages: list[str] = []
+    assert ingest_deals(settings, [path], on_progress=messages.append).rows_accepted == 60
+    assert "long.csv: long values; starting again with more memory" in messages
+    assert len(messages[-1]) < 100 and len(_deals(settings)) == 60
 
 
 def test_one_wrong_file_among_others(settings: Settings, tmp_path: Path) -> None:
