@@ -11,11 +11,14 @@ from uuid import UUID
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from prefect.artifacts import Artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.client.schemas.sorting import TaskRunSort
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import deployments
@@ -85,9 +88,7 @@ def task_runs(client: SyncPrefectClient, state: State, *names: str) -> list[Task
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id(state)]))
     until = time.monotonic() + 60
     while True:
-        found = client.read_task_runs(
-            flow_run_filter=chosen, sort=TaskRunSort.EXPECTED_START_TIME_ASC, limit=200
-        )
+        found = client.read_task_runs(flow_run_filter=chosen, limit=200)
         started = [run for run in found if run.start_time is not None]
         ended = [run for run in started if run.state is not None and run.state.is_final()]
         if len(ended) == len(found) and set(names) <= {run.name for run in ended}:
@@ -141,8 +142,10 @@ def test_from_files_to_a_champion_and_back(
     assert model.start_time is not None and model.end_time is not None
     assert model.end_time - model.start_time > timedelta(milliseconds=1)
 
-    artifact = Artifact.get(deployments.GATE_ARTIFACT)
-    assert artifact is not None and artifact.flow_run_id == flow_run_id(state)
+    (artifact,) = client.read_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[deployments.GATE_ARTIFACT]))
+    )
+    assert artifact.flow_run_id == flow_run_id(state)
     assert isinstance(artifact.data, str)
     for sentence in message(state).split(". "):
         assert sentence.rstrip(".")[:40] in artifact.data
