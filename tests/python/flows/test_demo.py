@@ -1,0 +1,34 @@
+"""The demo, end to end, on fewer deals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.demo import demo
+from flows.errors import OnedealError
+from flows.retrain import Outcome
+from flows.settings import Settings
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def test_three_days(tmp_path: Path) -> None:
+    said: list[str] = []
+    result = demo(Settings(tmp_path, PROJECT), say=said.append, deals=3_000)
+    first, second, third = result.days
+    assert first.outcome is Outcome.PROMOTED
+    assert second.candidate is not None and second.previous is not None
+    assert third.outcome is Outcome.NOT_FRESH
+    assert result.rule_f1_score < 0.6 < result.f1_score
+    text = "\n".join(said)
+    assert "Nothing was trained" in text and "counts twice" in text
+    assert (result.home / "reports" / "latest.html").is_file()
+    assert str(result.home / "warehouse.duckdb") in text
+
+
+def test_no_made_up_deals_in_a_shared_warehouse(tmp_path: Path) -> None:
+    with pytest.raises(OnedealError, match="'local'"):
+        demo(Settings(tmp_path, PROJECT, "prod"), say=lambda line: None)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,91 @@
+"""dbt for an analyst who never heard of Prefect or of `onedeal`: its own commands, no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from flows.settings import Settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+Dbt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def dbt(tmp_path: Path) -> Dbt:
+    """Runs the dbt command through the example profile, in a home of its own."""
+    shutil.copyfile(PROJECT / "profiles.example.yml", tmp_path / "profiles.yml")
+    environment = {
+        **os.environ,
+        "ONEDEAL_HOME": str(tmp_path),
+        "DBT_PROFILES_DIR": str(tmp_path),
+        "DBT_TARGET_PATH": str(tmp_path / "target"),
+        "DBT_LOG_PATH": str(tmp_path / "logs"),
+        "DBT_USE_COLORS": "0",
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dbt.cli.main", *arguments],
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def query(home: Path, sql: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_build_on_an_empty_warehouse(dbt: Dbt, tmp_path: Path) -> None:
+    built = dbt("build", "--target", "local")
+    assert built.returncode == 0, built.stdout
+    assert "found no labelled row" in built.stdout
+    assert "WARN=0 ERROR=0" in built.stdout
+    assert query(tmp_path, "select count(*) from onedeal.deal_predictions") == [(0,)]
+    assert query(tmp_path, "select count(*) from onedeal_raw.raw_deals") == [(0,)]
+
+
+def test_build_trains_and_scores_without_the_flows(
+    dbt: Dbt, tmp_path: Path, home_at: Callable[[str], Settings]
+) -> None:
+    flows = home_at("ready")
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute(f"attach '{flows.warehouse_path}' as flows (read_only)")
+        connection.execute("create schema onedeal_raw")
+        for table in ("raw_deals", "deal_labels"):
+            connection.execute(
+                f"create table onedeal_raw.{table} as from flows.onedeal_raw.{table}"
+            )
+    built = dbt("build")
+    assert built.returncode == 0, built.stdout
+    assert "WARN=0 ERROR=0 SKIP=0" in built.stdout
+    versions = query(tmp_path, "select distinct model_version from onedeal.deal_predictions")
+    assert versions in ([("dev_logistic",)], [("dev_boosted_tree",)])
+    assert query(tmp_path, "select count(*) > 0 from onedeal.duplicate_groups") == [(True,)]
+
+    fresh = dbt("source", "freshness")
+    assert fresh.returncode == 0, fresh.stdout
+    docs = dbt("docs", "generate")
+    assert docs.returncode == 0, docs.stdout
+    manifest = json.loads((tmp_path / "target" / "manifest.json").read_text())
+    above = {"exposure.onedeal.duplicate_deal_review"}
+    while True:
+        parents = {p for node in above for p in manifest["parent_map"].get(node, [])}
+        if parents <= above:
+            break
+        above |= parents
+    assert {"source.onedeal.crm.raw_deals", "model.onedeal.deal_duplicate_model_logistic"} <= above

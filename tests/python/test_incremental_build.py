@@ -1,0 +1,94 @@
+"""A day's run compares new and changed deals with all, and gives the pairs of a full build."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flows.dbt import Dbt
+from flows.settings import Settings
+from flows.warehouse import open_warehouse
+
+PROJECT = Path(__file__).resolve().parents[2]
+BUILT = ("path:models/staging", "path:models/matching", "deal_pair_features")
+# A cap this low is crossed in both directions while the deals come in.
+VARS = {"block_cap": 4, "block_window_days": 60}
+
+
+def random_deal(rng: random.Random, deal: int) -> dict[str, Any]:
+    """A version of a deal; few values, so that keys are shared, and missing ones."""
+    day = datetime(2026, 1, 1) + timedelta(days=rng.randrange(120))
+    return {
+        "deal_id": f"d{deal:03d}",
+        "deal_name": rng.choice(["renewal", "licence x200", "support", "x300 upgrade"]),
+        "company_name": rng.choice(["Acme", "Bolt", "Cargo", None]),
+        "amount": rng.choice([100, 200, 300, None]),
+        "owner": rng.choice(["ann", "bob", None]),
+        "created_at": rng.choice([day, None]),
+    }
+
+
+def land(settings: Settings, deals: list[dict[str, Any]], at: datetime) -> None:
+    with open_warehouse(settings) as warehouse:
+        warehouse.ensure_tables()
+        for deal in deals:
+            columns = {**deal, "updated_at": at, "_ingested_at": at}
+            warehouse.execute(
+                f"insert into onedeal_raw.raw_deals ({', '.join(columns)}) "
+                f"values ({', '.join('?' for _ in columns)})",
+                tuple(columns.values()),
+            )
+
+
+def judge(settings: Settings, a: str, b: str, at: datetime) -> None:
+    with open_warehouse(settings) as warehouse:
+        warehouse.execute(
+            "insert into onedeal_raw.deal_labels values (?, ?, true, ?, 'ann', 'review', ?)",
+            (a, b, at, at),
+        )
+
+
+def pairs(settings: Settings) -> tuple[list[dict[str, Any]], set[str], set[str]]:
+    """The candidate pairs and the rules that found them, the pairs compared, the capped blocks."""
+    with open_warehouse(settings) as warehouse:
+        found = warehouse.query(
+            "select pair_id, blocking_rules, is_blocked from onedeal.int_deals__candidate_pairs "
+            "order by pair_id"
+        )
+        compared = warehouse.query("select pair_id from onedeal.deal_pair_features")
+        capped = warehouse.query(
+            "select rule || ': ' || pairing_key as block from onedeal.int_deals__capped_blocks "
+            "where is_capped"
+        )
+    return found, {row["pair_id"] for row in compared}, {row["block"] for row in capped}
+
+
+def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    daily, full = Settings(tmp_path / "daily", PROJECT), Settings(tmp_path / "full", PROJECT)
+    for settings in (daily, full):
+        settings.home.mkdir()
+    dbt = Dbt(daily, VARS)
+    known, crossings, before = 0, set(), set()
+    for number in range(4):
+        at = datetime(2026, 6, 1) + timedelta(days=number)
+        deals = [random_deal(rng, deal) for deal in range(known, known + 12)]
+        known += 12
+        # Some known deals change: their keys too, so that blocks lose deals.
+        deals += [
+            random_deal(rng, deal) for deal in rng.sample(range(known - 12), 4 * (number > 0))
+        ]
+        for settings in (daily, full):
+            land(settings, deals, at)
+            judge(settings, f"d{known - 1:03d}", "d000", at)
+        dbt.build("a day", BUILT)
+        capped = pairs(daily)[2]
+        crossings |= {("over", block) for block in capped - before}
+        crossings |= {("under", block) for block in before - capped}
+        before = capped
+    Dbt(full, VARS).build("everything at once", BUILT)
+    assert {way for way, _ in crossings} == {"over", "under"}
+    assert pairs(daily) == pairs(full)
+    assert len(pairs(full)[0]) > 50
