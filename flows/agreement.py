@@ -91,25 +91,31 @@ def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
         with scored as (
             select pair_id, any_value(probability) as probability from ({scored}) group by pair_id
         ),
+        -- Ranked by their ids alone: the features of all pairs would not fit into memory.
         ranked as (
             select
-                features.*,
+                pairs.pair_id,
                 pairs.is_blocked,
                 scored.probability,
                 scored.pair_id is not null as is_scored,
                 row_number() over (
-                    partition by scored.pair_id is not null order by md5(features.pair_id)
+                    partition by scored.pair_id is not null order by md5(pairs.pair_id)
                 ) as place
-            from {MODEL_SCHEMA}.deal_pair_features as features
-            inner join {MODEL_SCHEMA}.int_deals__candidate_pairs as pairs
-                on features.pair_id = pairs.pair_id
-            left join scored on features.pair_id = scored.pair_id
+            from {MODEL_SCHEMA}.int_deals__candidate_pairs as pairs
+            left join scored on pairs.pair_id = scored.pair_id
+            qualify place <= {pairs}
+        ),
+        drawn as (
+            select * from ranked
+            order by is_scored and place <= {pairs // 2} desc, place
+            limit {pairs}
         )
-        select * exclude (is_scored, place) from ranked
-        order by is_scored and place <= ? desc, place
-        limit ?
+        select features.*, drawn.is_blocked, drawn.probability
+        from {MODEL_SCHEMA}.deal_pair_features as features
+        inner join drawn on features.pair_id = drawn.pair_id
+        order by is_scored and place <= {pairs // 2} desc, place
         """,
-        (*[model_version] * scored.count("?"), pairs // 2, pairs),
+        [model_version] * scored.count("?"),
     )
 
 

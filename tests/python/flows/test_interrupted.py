@@ -93,15 +93,15 @@ def assert_serving(settings: Settings, *champions: str) -> None:
         assert warehouse.relation_exists(MODEL_SCHEMA, model_relation(champion_of(settings)))
         assert warehouse.query(f"select 1 from {MODEL_SCHEMA}.deal_predictions limit 1")
         # A deal that the bundle knows comes in again under another id: it must find its twin.
-        deal = warehouse.arrow(
-            "select 'incoming' as deal_id, * exclude (deal_id) from onedeal_raw.raw_deals "
-            "where company_domain is not null and amount is not null "
-            "order by _ingested_at limit 1"
-        )
+        deals = "from onedeal_raw.raw_deals where amount is not null order by _ingested_at limit 1"
+        deal = warehouse.arrow(f"select 'incoming' as deal_id, * exclude (deal_id) {deals}")
+        twin = warehouse.query(f"select deal_id {deals}")[0]["deal_id"]
     with open_bundle(settings.current_bundle) as connection:
         connection.register("incoming_deals", deal)
         run_sql(connection, settings.current_bundle)
         features: pa.Table = connection.sql("select * from pair_features").to_arrow_table()
+    pairs = features.select(["deal_id_a", "deal_id_b"]).to_pylist()
+    assert {"incoming", twin} in [set(pair.values()) for pair in pairs]
     model = load_model((settings.current_bundle / MODEL_FILE).read_text(encoding="utf-8"))
     # The first champion learned from wrong verdicts, so finding the twin is all that is asked.
     assert len(features)
