@@ -26,7 +26,7 @@ demo: setup ## Three days of generated deals: the whole loop on this machine
 	@$(BIN)/onedeal demo
 
 test: $(VENV)/dev profiles.yml ## Run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check --quiet

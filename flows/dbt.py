@@ -71,7 +71,7 @@ class Dbt:
     """
 
     settings: Settings
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     on_node: OnNode | None = None
     _manifest: Manifest | None = field(default=None, init=False, repr=False)
 

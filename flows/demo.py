@@ -85,9 +85,7 @@ def demo(
 
     say(f"{deals:,} made-up deals of two CRMs, about 15 % of them keyed twice. All of it stands in")
     say(f"{settings.home}")
-    generated, days = run(
-        "generate", generate_days, deals, SEED, verdict_counts=VERDICTS
-    )
+    generated, days = run("generate", generate_days, deals, SEED, verdict_counts=VERDICTS)
     results = []
     for number, (title, day) in enumerate(zip(DAY_TITLES, days, strict=True), start=1):
         say("")

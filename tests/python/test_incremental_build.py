@@ -71,7 +71,9 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     for settings in (daily, full):
         settings.home.mkdir()
     dbt = Dbt(daily, VARS)
-    known, crossings, before = 0, set(), set()
+    known = 0
+    crossings: set[tuple[str, str]] = set()
+    before: set[str] = set()
     for number in range(4):
         at = datetime(2026, 6, 1) + timedelta(days=number)
         deals = [random_deal(rng, deal) for deal in range(known, known + 12)]

@@ -193,8 +193,8 @@ def test_the_deployments_lead_to_the_flows() -> None:
     settings = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     names = set()
     for deployment in settings["deployments"]:
-        file, name = deployment["entrypoint"].split(":")
-        assert (ROOT / file).samefile(deployments.__file__)
+        module, name = deployment["entrypoint"].rsplit(".", 1)
+        assert module == deployments.__name__
         assert getattr(deployments, name).name == name
         assert deployment["concurrency_limit"] == 1
         names.add(name)
