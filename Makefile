@@ -6,7 +6,8 @@ SQL_DIRS := models tests analyses
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command 'make lock' --group build $(UPGRADE)
-# The linter compiles the models: in a warehouse of its own, since DuckDB lets one process in.
+# The linter compiles the models: in a warehouse of its own, since DuckDB lets one process in. What it
+# says on the way out, of connections it did not close, is shown only where it failed.
 SQLFLUFF := mkdir -p .cache/lint && ONEDEAL_HOME=.cache/lint $(BIN)/sqlfluff
 
 MAKEFLAGS += --no-print-directory
@@ -32,7 +33,7 @@ lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy
-	@$(SQLFLUFF) lint $(SQL_DIRS)
+	@$(SQLFLUFF) lint $(SQL_DIRS) 2> .cache/lint/stderr || { cat .cache/lint/stderr; exit 1; }
 
 format: $(VENV)/dev profiles.yml ## Rewrite Python and SQL in the project's style
 	@$(BIN)/ruff check --quiet --fix-only
