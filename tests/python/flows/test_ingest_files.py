@@ -130,7 +130,7 @@ def test_row_text_holds_the_whole_row(tmp_path: Path) -> None:
         ("x.csv", "a,b\n\0,2\n".encode("utf-16"), "NUL"),
         ("x.csv", b"PK\x03\x04rest", "is an Excel workbook or a zip archive, not .csv text"),
         ("x.csv", b"PAR1rest", "is a Parquet file"),
-        ("x.jsonl", gzip.compress(b"{}"), "is gzip-compressed"),
+        ("x.jsonl", gzip.compress(b"{}", mtime=0), "is gzip-compressed"),
         ("x.csv", b",,\n", "has no header"),
         ("x.csv", b'a,"b', "header can't be read as CSV"),
         ("x.xlsx", b"PK", "Save the sheet as CSV"),
