@@ -40,7 +40,7 @@ class Commands(TyperGroup):
         except OnedealError as error:
             _stderr(str(error))
             raise typer.Exit(error.exit_code) from error
-        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
             # Usage errors are the library's own, and it shows them well.

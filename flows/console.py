@@ -58,9 +58,11 @@ class Progress:
         if not self.console.is_terminal:
             self.console.print(f"{self._title} ...", markup=False)
             return step(*args, **kwargs)
-        with self.console.status(f"{self._title} ...") as self._spinner:
-            result = step(*args, **kwargs)
-        self._spinner = None
+        try:
+            with self.console.status(f"{self._title} ...") as self._spinner:
+                result = step(*args, **kwargs)
+        finally:
+            self._spinner = None
         seconds = time.monotonic() - started
         if seconds >= 0.5:
             self.console.print(f"[green]✓[/green] {self._title} [dim]{seconds:.1f} s[/dim]")

@@ -36,7 +36,8 @@ def generate_deals(
     check_count(deals)
     if not 0 <= duplicate_share <= 0.5:
         raise ValueError(f"duplicate_share must be in [0, 0.5], got {duplicate_share}")
-    copies = round(deals * duplicate_share)
+    # Each deal is copied once before any is copied twice.
+    copies = min(round(deals * duplicate_share), deals // 2)
     world = World(deals, seed, first_day, deals - copies)
     originals, family, kind = make_originals(world, deals - copies)
 

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from flows.demo_deals import generate_deals, verdicts
 from flows.ingest import ingest_deals, ingest_labels
@@ -20,6 +22,12 @@ from flows.rollback import promote
 from flows.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
+# A busy machine is no failure.
+hypothesis_settings.register_profile(
+    "onedeal", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("onedeal")
+
 DEALS, FIRST_DEALS, SEED = 800, 650, 2
 
 

@@ -343,7 +343,14 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setenv("ONEDEAL_HOME", str(home))
         result = dbtRunner().invoke(
             [
-                *("parse", "--quiet", "--no-partial-parse", "--warn-error"),
+                *(
+                    "parse",
+                    "--quiet",
+                    "--log-level-file",
+                    "none",
+                    "--no-partial-parse",
+                    "--warn-error",
+                ),
                 *("--project-dir", str(ROOT), "--profiles-dir", str(home)),
                 *("--target", "local", "--target-path", str(home / "target")),
                 *("--log-path", str(home / "logs"), "--no-version-check"),

@@ -267,7 +267,7 @@ def test_any_number_of_deals(deals: int, seed: int, share: float, first_day: dat
         assert row["family_id"] == original["family_id"]
         copies += row["kind"].startswith("duplicate:")
         assert row["kind"].startswith("duplicate:") == (row is not original)
-    assert copies == round(deals * share)
+    assert copies == min(round(deals * share), deals // 2)
     for created in generated.deals["created_at"].to_pylist():
         assert first_day <= created.date() < first_day + 1095 * DAY
 

@@ -34,6 +34,7 @@ GOOD = Evaluation(
 )
 CHAMPION = replace(GOOD, model_version="old", average_precision=0.85)
 BETTER = Comparison("new", "old", 0.05, 0.02, 0.08, 200)
+LIMITS = GateSettings()
 AGREES = Agreement(
     pairs=500, missing=0, feature_difference=0.0, worst_feature=None, probability_difference=1e-12
 )
@@ -112,12 +113,12 @@ def test_a_first_model_needs_the_floors_only() -> None:
 @pytest.mark.parametrize(
     ("candidate", "check"),
     [
-        (replace(GOOD, n_positives=19), "positives"),
-        (replace(GOOD, average_precision=0.49), "average_precision"),
+        (replace(GOOD, n_positives=LIMITS.min_positives - 1), "positives"),
+        (replace(GOOD, average_precision=LIMITS.min_average_precision - 0.01), "average_precision"),
         (replace(GOOD, average_precision=None), "average_precision"),
-        (replace(GOOD, precision=0.69), "precision"),
+        (replace(GOOD, precision=LIMITS.min_precision - 0.01), "precision"),
         (replace(GOOD, precision=math.nan), "precision"),
-        (replace(GOOD, calibration_error=0.11), "calibration"),
+        (replace(GOOD, calibration_error=LIMITS.max_calibration_error + 0.01), "calibration"),
         (replace(GOOD, calibration_error=None), "calibration"),
     ],
 )
@@ -184,7 +185,7 @@ def test_never_below_a_floor(
     segments: list[Segment],
     agreement: Agreement,
 ) -> None:
-    limits = GateSettings()
+    limits = LIMITS
     decision = decide(candidate, champion, comparison, segments, agreement)
     assert decision.promote == (not failed(decision))
     assert all(reason.sentence.endswith(".") for reason in decision.reasons)

@@ -1,0 +1,194 @@
+"""The serving bundle: whole or not there, and told when it differs from the warehouse."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import bundle
+from flows.agreement import check_agreement
+from flows.bundle import (
+    MANIFEST,
+    bundle_path,
+    bundle_versions,
+    current_version,
+    read_bundle,
+    remove_bundle,
+    remove_unfinished,
+    switch_to,
+    write_bundle,
+)
+from flows.errors import BundleError
+from flows.settings import Settings
+from flows.warehouse import DuckDBWarehouse, open_warehouse
+
+HomeAt = Callable[[str], Settings]
+
+
+@pytest.fixture
+def settings(home_at: HomeAt) -> Settings:
+    return home_at("second")
+
+
+def sql_of(path: Path) -> dict[str, str]:
+    return {file.stem: file.read_text(encoding="utf-8") for file in (path / "sql").iterdir()}
+
+
+def rewrite(settings: Settings, warehouse: DuckDBWarehouse, sql: dict[str, str]) -> Path:
+    """Write the champion's bundle again, with that SQL."""
+    info = read_bundle(settings.current_bundle)
+    return write_bundle(
+        settings,
+        warehouse,
+        model_version=info.model_version,
+        model_type=info.model_type,
+        threshold=info.threshold,
+        model_relation=f"deal_duplicate_model__{info.model_version}",
+        sql=sql,
+    )
+
+
+def test_it_holds_what_serving_needs(settings: Settings) -> None:
+    info = read_bundle(settings.current_bundle)
+    assert info.model_version == current_version(settings)
+    assert 0 < info.threshold < 1
+    assert info.features
+    assert set(info.files) == {
+        "model.json",
+        *(f"{name}.parquet" for name in bundle.RELATIONS),
+        *(f"sql/{name}.sql" for name in bundle.STEPS.values()),
+    }
+
+
+def damage_content(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("deals.parquet", Path.unlink, "incomplete: deals.parquet is missing"),
+        ("model.json", lambda path: path.write_text("{}"), "damaged: model.json has 2 bytes"),
+        ("tokens.parquet", damage_content, "damaged: tokens.parquet has other content"),
+        (MANIFEST, Path.unlink, "no serving bundle"),
+        (MANIFEST, lambda path: path.write_text("{"), "can't be read"),
+        (MANIFEST, lambda path: path.write_text("{}"), "can't be read"),
+    ],
+)
+def test_a_damaged_bundle_is_refused(
+    settings: Settings, file: str, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(settings.current_bundle / file)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(settings.current_bundle)
+
+
+def test_a_bundle_of_another_format_is_refused(settings: Settings) -> None:
+    manifest = settings.current_bundle / MANIFEST
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**document, "format_version": 99}))
+    with pytest.raises(BundleError, match="99.*onedeal retrain"):
+        read_bundle(settings.current_bundle)
+
+
+def test_the_switch_is_one_step(settings: Settings) -> None:
+    first, second = bundle_versions(settings)
+    assert current_version(settings) == second
+    link = settings.current_bundle.lstat().st_ino
+    switch_to(settings, first)
+    assert current_version(settings) == first
+    assert settings.current_bundle.lstat().st_ino != link
+    assert read_bundle(settings.current_bundle).model_version == first
+
+
+def test_what_a_killed_process_left_is_removed(settings: Settings) -> None:
+    half = settings.bundles_dir / ".unfinished-20260101t000000_abcdef_logistic"
+    half.mkdir()
+    (half / "deals.parquet").write_bytes(b"half")
+    os.symlink("nowhere", settings.bundles_dir / ".unfinished-current")
+    kept = bundle_versions(settings)
+    assert len(remove_unfinished(settings)) == 2
+    assert remove_unfinished(settings) == []
+    assert bundle_versions(settings) == kept
+    for version in kept:
+        read_bundle(bundle_path(settings, version))
+
+
+def test_a_bundle_is_replaced_and_removed_whole(settings: Settings) -> None:
+    version = current_version(settings)
+    assert version is not None
+    model = (settings.current_bundle / "model.json").stat().st_ino
+    with open_warehouse(settings) as warehouse:
+        rewrite(settings, warehouse, sql_of(settings.current_bundle))
+    read_bundle(settings.current_bundle)
+    assert (settings.current_bundle / "model.json").stat().st_ino != model
+    remove_bundle(settings, version)
+    remove_bundle(settings, version)
+    assert version not in bundle_versions(settings)
+    assert not list(settings.bundles_dir.glob(".*"))
+
+
+def test_a_bundle_without_its_sql_is_not_written(settings: Settings) -> None:
+    before = bundle_versions(settings)
+    with (
+        open_warehouse(settings) as warehouse,
+        pytest.raises(BundleError, match="lacks serving__clean"),
+    ):
+        rewrite(settings, warehouse, {})
+    assert bundle_versions(settings) == before
+    read_bundle(settings.current_bundle)
+
+
+def test_bundle_and_warehouse_agree(settings: Settings) -> None:
+    with open_warehouse(settings) as warehouse:
+        agreement = check_agreement(warehouse, settings.current_bundle.resolve())
+    assert agreement.pairs == 500
+    assert agreement.missing == 0
+    assert agreement.feature_difference <= 1e-9
+    assert agreement.probability_difference <= 1e-9
+
+
+@pytest.mark.parametrize(
+    "change", ["a feature", "a missing value", "a blocking rule", "the model", "a probability"]
+)
+def test_a_difference_is_found(settings: Settings, change: str) -> None:
+    path = settings.current_bundle.resolve()
+    sql = sql_of(path)
+    with open_warehouse(settings) as warehouse:
+        if change == "a feature":
+            sql["serving__pair_features"] = (
+                "select * replace (name_jaccard + 1e-6 as name_jaccard) "
+                f"from ({sql['serving__pair_features']})"
+            )
+        elif change == "a missing value":
+            sql["serving__pair_features"] = (
+                "select * replace (nullif(name_jaccard, name_jaccard) as name_jaccard) "
+                f"from ({sql['serving__pair_features']})"
+            )
+        elif change == "a blocking rule":
+            sql["serving__block_keys"] = (
+                f"select * from ({sql['serving__block_keys']}) where rule <> 'domain'"
+            )
+        elif change == "the model":
+            (other,) = set(bundle_versions(settings)) - {path.name}
+            model = bundle_path(settings, other) / "model.json"
+        else:
+            warehouse.execute("update onedeal.deal_predictions set probability = 0.5")
+        rewrite(settings, warehouse, sql)
+        if change == "the model":
+            (path / "model.json").write_bytes(model.read_bytes())
+        agreement = check_agreement(warehouse, path)
+    if change == "a blocking rule":
+        assert agreement.missing > 0
+    elif change in ("the model", "a probability"):
+        assert agreement.probability_difference > 1e-6
+        assert agreement.feature_difference <= 1e-9
+    else:
+        assert agreement.worst_feature == "name_jaccard"
+        assert agreement.feature_difference > 1e-7

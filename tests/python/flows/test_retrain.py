@@ -1,0 +1,196 @@
+"""The flow `retrain` beside its happy path: what it refuses, records, keeps and drops."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from flows import ledger
+from flows.bundle import bundle_versions, current_version
+from flows.deploy import KEPT_VERSIONS, kept_versions
+from flows.errors import DbtFailed, InputRejected
+from flows.ingest import ingest_deals, ingest_labels
+from flows.ledger import Entry, Event
+from flows.retrain import Outcome, retrain
+from flows.rollback import promote, rollback
+from flows.settings import Settings
+from flows.status import status
+from flows.warehouse import MODEL_SCHEMA, open_warehouse
+
+PROJECT = Path(__file__).resolve().parents[3]
+HomeAt = Callable[[str], Settings]
+
+
+def events_of(settings: Settings) -> list[Event]:
+    with open_warehouse(settings) as warehouse:
+        return ledger.read(warehouse)
+
+
+def champion_of(settings: Settings) -> str:
+    crowned = ledger.champion(events_of(settings))
+    assert crowned is not None
+    return crowned.model_version
+
+
+def test_the_ledger_tells_a_run_from_training_to_deployment(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    events, chosen = events_of(settings), champion_of(settings)
+    run_id = events[-1].run_id
+    told = [(e.event, e.model_version == chosen) for e in events if e.run_id == run_id]
+    assert sorted(told[:4]) == sorted(
+        [("trained", True), ("trained", False), ("evaluated", True), ("evaluated", False)]
+    )
+    assert told[4:] == [("rejected", False), ("promoted", True), ("deployed", True)]
+    promoted = next(e for e in events if e.run_id == run_id and e.event == "promoted")
+    assert {"threshold", "model_type", "relation", "metrics", "watermark", "reasons"} <= set(
+        promoted.details
+    )
+    assert all(reason["passed"] for reason in promoted.details["reasons"])
+    json.dumps(dict(promoted.details), allow_nan=False)
+
+
+def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    before = events_of(settings)
+    started = time.monotonic()
+    result = retrain(settings)
+    assert time.monotonic() - started < 10
+    assert result.outcome is Outcome.NOT_FRESH
+    assert "No deal and no label arrived" in result.reasons[0]
+    assert result.repaired == ()
+    assert events_of(settings) == before
+
+
+def test_forced_training_is_recorded_and_does_not_promote_an_equal(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    champion = champion_of(settings)
+    result = retrain(settings, force=True)
+    assert result.outcome is Outcome.REJECTED
+    assert result.decision is not None
+    assert [r.check for r in result.decision.reasons if not r.passed] == ["margin"]
+    assert result.candidate is not None and result.previous is not None
+    assert result.candidate.average_precision == result.previous.average_precision
+    assert champion_of(settings) == champion == current_version(settings)
+    decided = ledger.last_decision(events_of(settings))
+    assert decided is not None and decided.details["forced"] is True
+
+
+def test_without_labels_nothing_is_trained_and_the_run_says_why(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    deals, labels = tmp_path / "deals.csv", tmp_path / "labels.csv"
+    deals.write_text("deal_id,deal_name,company_name\na,Acme licences,Acme\nb,Acme licence,Acme\n")
+    ingest_deals(settings, [deals])
+    result = retrain(settings)
+    assert result.outcome is Outcome.NOT_TRAINABLE
+    assert result.champion is None
+    assert "onedeal ingest labels" in result.reasons[0]
+    labels.write_text("deal_id_a,deal_id_b,is_duplicate\na,b,true\n")
+    ingest_labels(settings, [labels])
+    assert retrain(settings).outcome is Outcome.NOT_TRAINABLE
+    assert events_of(settings) == []
+
+
+def test_a_failing_model_leaves_the_champion_and_its_scores(home_at: HomeAt) -> None:
+    settings = home_at("ready")
+    champion = champion_of(settings)
+    with open_warehouse(settings) as warehouse:
+        scores = warehouse.query(f"select * from {MODEL_SCHEMA}.deal_predictions order by pair_id")
+        warehouse.execute(f"alter table {MODEL_SCHEMA}.stg_crm__deals drop column currency")
+    with pytest.raises(DbtFailed) as caught:
+        retrain(settings)
+    assert [node.name for node in caught.value.nodes] == ["stg_crm__deals"]
+    assert champion_of(settings) == champion == current_version(settings)
+    with open_warehouse(settings) as warehouse:
+        assert scores == warehouse.query(
+            f"select * from {MODEL_SCHEMA}.deal_predictions order by pair_id"
+        )
+
+
+def test_retention_keeps_the_champion_and_the_one_before_it() -> None:
+    from datetime import datetime, timedelta
+
+    start = datetime(2026, 1, 1)
+    history = [("promoted", "a"), ("promoted", "b"), ("rejected", "loser")]
+    history += [("rejected", f"r{number}") for number in range(10)]
+    events = [
+        Event(
+            f"{number:02}",
+            version,
+            event,
+            start + timedelta(days=number),
+            "run",
+            {"chosen": "r1"} if version == "loser" else {},
+        )
+        for number, (event, version) in enumerate(history)
+    ]
+    assert kept_versions(events) == {"a", "b", *(f"r{n}" for n in range(10)[-KEPT_VERSIONS:])}
+
+
+def test_models_made_by_hand_are_not_dropped(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    dead = "20200101t000000_abcdef_logistic"
+    with open_warehouse(settings) as warehouse:
+        for version in ("dev_logistic", dead):
+            warehouse.execute(
+                f"create table {MODEL_SCHEMA}.deal_duplicate_model__{version} as select 1 as one"
+            )
+    assert retrain(settings).repaired == (f"dropped {dead}",)
+    with open_warehouse(settings) as warehouse:
+        assert warehouse.relation_exists(MODEL_SCHEMA, "deal_duplicate_model__dev_logistic")
+
+
+def test_a_lost_bundle_is_written_anew(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    (settings.current_bundle / "deals.parquet").unlink()
+    repaired = retrain(settings).repaired
+    assert repaired == (f"wrote the bundle of {champion_of(settings)} anew",)
+    assert retrain(settings).repaired == ()
+
+
+def test_versions_that_can_not_be_deployed_are_refused(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    first, second = bundle_versions(settings)
+    before = events_of(settings)
+    with pytest.raises(InputRejected, match="never was champion"):
+        rollback(settings, "no_such_version")
+    with pytest.raises(InputRejected, match="never judged"):
+        promote(settings, "no_such_version", reason="why not", by="ann")
+    with pytest.raises(InputRejected, match="--reason"):
+        promote(settings, first, reason=" ", by="ann")
+    (settings.bundles_dir / first / "model.json").unlink()
+    with pytest.raises(InputRejected, match="model.json is missing"):
+        rollback(settings)
+    with open_warehouse(settings) as warehouse:
+        warehouse.execute(f"drop table {MODEL_SCHEMA}.deal_duplicate_model__{first}")
+    with pytest.raises(InputRejected, match="was dropped"):
+        promote(settings, first, reason="why not", by="ann")
+    assert events_of(settings) == before
+    assert current_version(settings) == second
+
+
+def test_status_tells_what_waits_and_who_promoted(home_at: HomeAt) -> None:
+    found = status(home_at("ready"))
+    assert found.champion is not None
+    assert (found.champion.by, found.champion.reason) == ("ann", "better than nothing")
+    assert found.champion.deployed and found.champion.previous is None
+    assert found.data.new_deals == 150
+    assert found.data.new_labels > 900
+    assert [run.event for run in found.runs] == ["promoted", "rejected"]
+    assert found.scores.review_queue
+    json.dumps(asdict(found), default=str)
+
+    settings = home_at("second")
+    with open_warehouse(settings) as warehouse:
+        ledger.record(warehouse, "run", [Entry("x", "rejected", {"watermark": {}})])
+    assert status(settings).champion is not None
+
+
+def test_status_of_nothing(tmp_path: Path) -> None:
+    found = status(Settings(tmp_path / "home", PROJECT))
+    assert found.champion is None and found.runs == () and found.data.deals == 0
+    assert not (tmp_path / "home").exists()
