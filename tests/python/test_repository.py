@@ -163,7 +163,9 @@ def test_pins_are_those_of_pyproject(name: str, extras: list[str]) -> None:
 
 
 def test_developers_have_the_pins_that_users_have() -> None:
-    assert {str(pin) for pin in pins("local")} <= {str(pin) for pin in pins("dev")}
+    # The markers may differ: what more there is to install may need a package in more places.
+    local, dev = ({f"{pin.name}{pin.specifier}" for pin in pins(name)} for name in ("local", "dev"))
+    assert local <= dev
 
 
 def test_an_install_stays_small() -> None:
