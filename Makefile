@@ -47,7 +47,7 @@ benchmark: $(VENV)/dev profiles.yml ## Measure quality and speed
 	@$(BIN)/python -m benchmarks
 
 lock: $(VENV)/dev ## Compile requirements/ anew (UPGRADE=--upgrade takes newer versions)
-	@$(LOCK) --extra local --extra serving --extra dev --output-file requirements/dev.txt
+	@$(LOCK) --extra local --extra gcp --extra serving --extra dev --output-file requirements/dev.txt
 	@$(LOCK) --extra local --constraint requirements/dev.txt --output-file requirements/local.txt
 	@$(LOCK) --extra gcp --constraint requirements/dev.txt --output-file requirements/gcp.txt
 
