@@ -1,14 +1,107 @@
-{# Watermarks: each incremental model takes what its sources changed after the newest `changed_at` it
-   holds itself, so a run that was killed between two models is finished by the next. #}
+{# How a day's run takes only what changed. Each incremental model takes what its sources changed after
+   the newest `changed_at` it holds itself, so a run that was killed between two models is finished by
+   the next. It deletes the rows that are to be made anew, then appends them. #}
+
+{# That newest `changed_at`, as a literal: BigQuery prunes partitions by constants only. For use in an
+   incremental run; there is nothing to read otherwise. #}
 {% macro watermark(relation) -%}
-    (select coalesce(max(changed_at), timestamp '1970-01-01 00:00:00') from {{ relation }})
+    {%- set newest = none -%}
+    {%- if execute and is_incremental() -%}
+        {%- set newest = run_query(latest_change(relation)).rows[0][0] -%}
+    {%- endif -%}
+    timestamp '{{ newest or '1970-01-01 00:00:00' }}'
+{%- endmacro %}
+
+{% macro latest_change(relation) %}
+    {{- return(adapter.dispatch('latest_change', 'onedeal')(relation)) -}}
+{% endmacro %}
+
+{% macro default__latest_change(relation) %}
+    {{ exceptions.raise_compiler_error("latest_change has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# Rows of two loaders may be committed in another order than their times say: what changed within
+   `late_commit_minutes` before the newest is taken again. #}
+{% macro bigquery__latest_change(relation) -%}
+    select
+        cast(
+            timestamp_sub(max(changed_at), interval {{ var('late_commit_minutes') }} minute) as string
+        ) as latest_change
+    from {{ relation }}
+{%- endmacro %}
+
+{# DuckDB lets one process write at a time. #}
+{% macro duckdb__latest_change(relation) -%}
+    select cast(max(changed_at) as string) as latest_change from {{ relation }}
+{%- endmacro %}
+
+
+{# Pre-hook of an incremental model: delete the rows with the condition, before they are made anew. #}
+{% macro delete_rows(condition) -%}
+    {% if is_incremental() %}
+    delete from {{ this }}
+    where
+        {{ in_partitions_with(this, condition) }}
+        and ({{ condition }})
+    {% else %}
+    select 1
+    {% endif %}
+{%- endmacro %}
+
+{% macro in_partitions_with(relation, condition) %}
+    {{- return(adapter.dispatch('in_partitions_with', 'onedeal')(relation, condition)) -}}
+{% endmacro %}
+
+{% macro default__in_partitions_with(relation, condition) %}
+    {{ exceptions.raise_compiler_error("in_partitions_with has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# A delete is billed with every column of the partitions it looks into. Looking up which ones hold such
+   rows reads the few columns of the condition. #}
+{% macro bigquery__in_partitions_with(relation, condition) -%}
+    {%- set days = run_query(
+        'select distinct cast(date(changed_at) as string) as day from ' ~ relation ~ '\nwhere ' ~ condition
+        ~ '\norder by 1'
+    ).columns[0].values() -%}
+    {%- if days -%}
+    timestamp_trunc(changed_at, day) in (timestamp '{{ days | join("', timestamp '") }}')
+    {%- else -%}
+    changed_at is null
+    {%- endif -%}
+{%- endmacro %}
+
+{# No partitions. #}
+{% macro duckdb__in_partitions_with(relation, condition) -%}
+    true
+{%- endmacro %}
+
+
+{# Pre-hook: forget the rows of deals that changed in `deals`, the name of a model. #}
+{% macro delete_changed_deals(deals) -%}
+    {{ delete_rows('deal_id in (select deal_id from ' ~ ref(deals) ~ ' where changed_at > ' ~ watermark(this) ~ ')') }}
+{%- endmacro %}
+
+{# Pre-hook: forget the pairs of affected deals. #}
+{% macro delete_affected_pairs() -%}
+    {% set affected = affected_deals(this) %}
+    {{ delete_rows('deal_id_a in (' ~ affected ~ ') or deal_id_b in (' ~ affected ~ ')') }}
+{%- endmacro %}
+
+{# Pre-hook of a model with a row per candidate pair: forget those that were made anew or are no more. #}
+{% macro delete_changed_pairs() -%}
+    {% set pairs = ref('int_deals__candidate_pairs') %}
+    {{ delete_rows(
+        'pair_id in (select pair_id from ' ~ pairs ~ ' where changed_at > ' ~ watermark(this) ~ ')'
+        ~ ' or pair_id not in (select pair_id from ' ~ pairs ~ ')'
+    ) }}
 {%- endmacro %}
 
 {# The deals whose pairs may differ from those in `relation`: they changed, or a block of theirs went
    over the cap or back under it. #}
 {% macro affected_deals(relation) -%}
+    {%- set newest = watermark(relation) -%}
     select deal_id from {{ ref('int_deals__tokens') }}
-    where changed_at > {{ watermark(relation) }}
+    where changed_at > {{ newest }}
 
     union distinct
 
@@ -19,30 +112,5 @@
             and blocks.pairing_key
             = case when blocks.is_refined then {{ refined_key('block_keys') }} else block_keys.block_key end
 
-    where blocks.changed_at > {{ watermark(relation) }}
-{%- endmacro %}
-
-{# Pre-hook: forget the pairs of affected deals before they are made anew. #}
-{% macro delete_affected_pairs() -%}
-    {#- Outside the condition, so that dbt sees at parse time what the hook reads. -#}
-    {% set affected = affected_deals(this) %}
-    {% if is_incremental() %}
-    delete from {{ this }}
-    where deal_id_a in ({{ affected }}) or deal_id_b in ({{ affected }})
-    {% else %}
-    select 1
-    {% endif %}
-{%- endmacro %}
-
-{# Pre-hook of `int_deals__block_keys`: a changed deal may have lost a key. #}
-{% macro delete_keys_of_changed_deals() -%}
-    {% if is_incremental() %}
-    delete from {{ this }}
-    where deal_id in (
-        select deal_id from {{ ref('int_deals__tokens') }}
-        where changed_at > {{ watermark(this) }}
-    )
-    {% else %}
-    select 1
-    {% endif %}
+    where blocks.changed_at > {{ newest }}
 {%- endmacro %}

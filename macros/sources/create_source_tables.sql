@@ -15,7 +15,10 @@
             {% for column in source.columns.values() %}
                 {% do columns.append(column.name ~ ' ' ~ column.data_type) %}
             {% endfor %}
-            {% do run_query('create table if not exists ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')') %}
+            {% do run_query(
+                'create table if not exists ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
+                ~ stored_by(source.config.get('meta', {}))
+            ) %}
         {% endfor %}
     {% endif %}
 {% endmacro %}

@@ -1,10 +1,10 @@
 {{ config(
     materialized='incremental',
-    unique_key=['deal_id_a', 'deal_id_b'],
-    incremental_strategy='merge',
+    incremental_strategy=append(),
     on_schema_change='fail',
-    pre_hook='{{ delete_affected_pairs() }}',
+    pre_hook='{{ delete_changed_pairs() }}',
     contract={'enforced': true},
+    partition_by=partition_by_day('changed_at'),
     cluster_by=['deal_id_a', 'deal_id_b'],
 ) }}
 

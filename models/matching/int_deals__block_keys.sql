@@ -1,7 +1,7 @@
 {{ config(
-    unique_key=['deal_id', 'rule', 'block_key'],
-    incremental_strategy='merge',
-    pre_hook='{{ delete_keys_of_changed_deals() }}',
+    incremental_strategy=append(),
+    pre_hook='{{ delete_changed_deals("int_deals__tokens") }}',
+    partition_by=partition_by_day('changed_at'),
     cluster_by=['rule', 'block_key'],
 ) }}
 

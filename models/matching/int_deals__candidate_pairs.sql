@@ -1,7 +1,7 @@
 {{ config(
-    unique_key=['deal_id_a', 'deal_id_b'],
-    incremental_strategy='merge',
+    incremental_strategy=append(),
     pre_hook='{{ delete_affected_pairs() }}',
+    partition_by=partition_by_day('changed_at'),
     cluster_by=['deal_id_a', 'deal_id_b'],
 ) }}
 

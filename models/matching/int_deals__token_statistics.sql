@@ -1,6 +1,5 @@
 {{ config(
-    unique_key='word',
-    incremental_strategy='merge',
+    incremental_strategy=append(),
     cluster_by=['word'],
 ) }}
 

@@ -1,6 +1,6 @@
 {{ config(
-    unique_key='deal_id',
-    incremental_strategy='merge',
+    incremental_strategy=append(),
+    pre_hook='{{ delete_changed_deals("stg_crm__deals") }}',
     partition_by=partition_by_day('changed_at'),
     cluster_by=['deal_id'],
 ) }}

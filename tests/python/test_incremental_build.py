@@ -17,8 +17,11 @@ BUILT = ("path:models/staging", "path:models/matching", "deal_pair_features")
 VARS = {"block_cap": 4, "block_window_days": 60}
 
 
-def random_deal(rng: random.Random, deal: int) -> dict[str, Any]:
-    """A version of a deal; few values, so that keys are shared, and missing ones."""
+def random_deal(rng: random.Random, deal: int, at: datetime) -> dict[str, Any]:
+    """A version of a deal; few values, so that keys are shared, and missing ones.
+
+    It may be older than the version that arrived before it.
+    """
     day = datetime(2026, 1, 1) + timedelta(days=rng.randrange(120))
     return {
         "deal_id": f"d{deal:03d}",
@@ -27,6 +30,7 @@ def random_deal(rng: random.Random, deal: int) -> dict[str, Any]:
         "amount": rng.choice([100, 200, 300, None]),
         "owner": rng.choice(["ann", "bob", None]),
         "created_at": rng.choice([day, None]),
+        "updated_at": at - timedelta(days=rng.choice([0, 0, 1, 2])),
     }
 
 
@@ -34,7 +38,7 @@ def land(settings: Settings, deals: list[dict[str, Any]], at: datetime) -> None:
     with open_warehouse(settings) as warehouse:
         warehouse.ensure_tables()
         for deal in deals:
-            columns = {**deal, "updated_at": at, "_ingested_at": at}
+            columns = {**deal, "_ingested_at": at}
             warehouse.execute(
                 f"insert into onedeal_raw.raw_deals ({', '.join(columns)}) "
                 f"values ({', '.join('?' for _ in columns)})",
@@ -65,6 +69,11 @@ def pairs(settings: Settings) -> tuple[list[dict[str, Any]], set[str], set[str]]
     return found, {row["pair_id"] for row in compared}, {row["block"] for row in capped}
 
 
+def deals(settings: Settings) -> list[dict[str, Any]]:
+    with open_warehouse(settings) as warehouse:
+        return warehouse.query("select * from onedeal.stg_crm__deals order by deal_id")
+
+
 def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     rng = random.Random(11)
     daily, full = Settings(tmp_path / "daily", PROJECT), Settings(tmp_path / "full", PROJECT)
@@ -76,14 +85,14 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     before: set[str] = set()
     for number in range(4):
         at = datetime(2026, 6, 1) + timedelta(days=number)
-        deals = [random_deal(rng, deal) for deal in range(known, known + 12)]
+        versions = [random_deal(rng, deal, at) for deal in range(known, known + 12)]
         known += 12
         # Some known deals change: their keys too, so that blocks lose deals.
-        deals += [
-            random_deal(rng, deal) for deal in rng.sample(range(known - 12), 4 * (number > 0))
+        versions += [
+            random_deal(rng, deal, at) for deal in rng.sample(range(known - 12), 4 * (number > 0))
         ]
         for settings in (daily, full):
-            land(settings, deals, at)
+            land(settings, versions, at)
             judge(settings, f"d{known - 1:03d}", "d000", at)
         dbt.build("a day", BUILT)
         capped = pairs(daily)[2]
@@ -92,5 +101,6 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
         before = capped
     Dbt(full, VARS).build("everything at once", BUILT)
     assert {way for way, _ in crossings} == {"over", "under"}
+    assert deals(daily) == deals(full)
     assert pairs(daily) == pairs(full)
     assert len(pairs(full)[0]) > 50
