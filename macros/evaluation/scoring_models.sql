@@ -99,6 +99,23 @@
     }) }}
 {% endmacro %}
 
+{# Whether a table of predictions holds some that `scoring_model()` did not make. A champion is immutable;
+   a candidate of `dbt build` alone is trained anew under the same name. #}
+{% macro is_of_another_model(relation) %}
+    {% if load_relation(relation) is none %}
+        {{ return(false) }}
+    {% endif %}
+    {% set model = scoring_model() %}
+    {% if model is none or model.role != 'champion' %}
+        {{ return(true) }}
+    {% endif %}
+    {% set strangers = run_query(
+        'select count(*) from ' ~ relation
+        ~ " where model_version <> '" ~ model.model_version ~ "' or threshold <> " ~ model.threshold
+    ) %}
+    {{ return(strangers.rows[0][0] > 0) }}
+{% endmacro %}
+
 {% macro ledger_is_used() %}
     {% set ledger = source('ops', 'model_ledger') %}
     {% if not execute or load_relation(ledger) is none %}

@@ -87,9 +87,9 @@
     {{ delete_rows('deal_id_a in (' ~ affected ~ ') or deal_id_b in (' ~ affected ~ ')') }}
 {%- endmacro %}
 
-{# Pre-hook of a model with a row per candidate pair: forget those that were made anew or are no more. #}
-{% macro delete_changed_pairs() -%}
-    {% set pairs = ref('int_deals__candidate_pairs') %}
+{# Pre-hook: forget the pairs that were made anew in `pairs`, the name of a model, or are there no more. #}
+{% macro delete_changed_pairs(pairs) -%}
+    {% set pairs = ref(pairs) %}
     {{ delete_rows(
         'pair_id in (select pair_id from ' ~ pairs ~ ' where changed_at > ' ~ watermark(this) ~ ')'
         ~ ' or pair_id not in (select pair_id from ' ~ pairs ~ ')'

@@ -2,7 +2,7 @@
     materialized='incremental',
     incremental_strategy=append(),
     on_schema_change='fail',
-    pre_hook='{{ delete_changed_pairs() }}',
+    pre_hook='{{ delete_changed_pairs("int_deals__candidate_pairs") }}',
     contract={'enforced': true},
     partition_by=partition_by_day('changed_at'),
     cluster_by=['deal_id_a', 'deal_id_b'],

@@ -1,6 +1,25 @@
-{%- set model = scoring_model() -%}
+{{ config(
+    materialized='incremental',
+    incremental_strategy=append(),
+    pre_hook='{{ delete_changed_pairs("deal_pair_features") }}',
+    partition_by=partition_by_day('changed_at'),
+    cluster_by=['pair_id'],
+    meta={'rebuilt_for_another_model': true},
+) }}
+
+{%- set model = scoring_model() %}
 
 with
+
+pair_features as (
+
+    select * from {{ ref('deal_pair_features') }}
+
+    {% if is_incremental() %}
+    where changed_at > {{ watermark(this) }}
+    {% endif %}
+
+),
 
 {% if model is none %}
 final as (
@@ -15,7 +34,7 @@ final as (
         cast(null as string) as model_version,
         changed_at
 
-    from {{ ref('deal_pair_features') }}
+    from pair_features
 
     where false
 
@@ -30,7 +49,7 @@ predictions as (
         changed_at,
         {{ ml_positive_probability('is_duplicate') }} as probability
 
-    from {{ ml_predict(model.relation, ref('deal_pair_features'), 'is_duplicate') }}
+    from {{ ml_predict(model.relation, 'select * from pair_features', 'is_duplicate') }}
 
 ),
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from flows.dbt import Dbt
+from flows.demo_deals import generate_deals
+from flows.ingest import ingest_deals
+from flows.rollback import rollback
+from flows.score import score
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
 
@@ -104,3 +111,37 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     assert deals(daily) == deals(full)
     assert pairs(daily) == pairs(full)
     assert len(pairs(full)[0]) > 50
+
+
+def predictions(settings: Settings) -> list[dict[str, Any]]:
+    with open_warehouse(settings) as warehouse:
+        return warehouse.query("select * from onedeal.deal_predictions order by pair_id")
+
+
+def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> None:
+    settings = home_at("second")
+    before = {row["pair_id"]: row for row in predictions(settings)}
+    known = generate_deals(800, 2).deals.slice(0, 3)
+    news = generate_deals(60, 5).deals.slice(0, 20)
+    for name, table in (("news", news), ("known", known)):
+        if name == "known":
+            changed = table.schema.get_field_index("deal_name")
+            table = table.set_column(changed, "deal_name", [["another", "name", "entirely"]])
+            later = [datetime(2030, 1, 1)] * 3
+            table = table.set_column(
+                table.schema.get_field_index("updated_at"), "updated_at", [later]
+            )
+        pq.write_table(table, settings.home / f"{name}.parquet")
+        ingest_deals(settings, [settings.home / f"{name}.parquet"])
+    score(settings)
+    scored = predictions(settings)
+    again = [row for row in scored if row["pair_id"] in before and before[row["pair_id"]] != row]
+    fresh = [row for row in scored if row["pair_id"] not in before]
+    assert again and fresh and len(again) + len(fresh) < len(scored) / 2
+    dbt = Dbt(settings)
+    dbt.build("score everything", ["deal_predictions"], full_refresh=True)
+    assert predictions(settings) == scored
+    # Another champion's scores are no part of the table.
+    rollback(settings)
+    versions = {row["model_version"] for row in predictions(settings)}
+    assert len(versions) == 1 and versions != {row["model_version"] for row in scored}
