@@ -1,0 +1,49 @@
+"""What bqemulator translates wrongly from GoogleSQL to DuckDB's SQL, put right."""
+
+from typing import Any
+
+from bqemulator.sql.rewriter import aggregate_variants, create_table_schema_ctas, string_helpers
+from sqlglot import exp
+
+
+def install() -> None:
+    """Patch the translation."""
+    _normalize_in_normalize()
+    _query_in_parentheses()
+    _distinct_in_array_agg()
+
+
+def _normalize_in_normalize() -> None:
+    """It rewrites NORMALIZE from the outside in, on copies, and misses a call inside another."""
+    rewrite_calls = string_helpers._rewrite_normalize_calls
+
+    def rewrite_all_calls(tree: exp.Expression) -> bool:
+        found = False
+        while rewrite_calls(tree):
+            found = True
+        return found
+
+    string_helpers._rewrite_normalize_calls = rewrite_all_calls
+
+
+def _query_in_parentheses() -> None:
+    """CREATE TABLE t (columns) AS (SELECT ...), as dbt writes it for a contract."""
+    first_select = create_table_schema_ctas._first_select
+
+    def first_select_inside(query: Any) -> Any:
+        while isinstance(query, exp.Subquery | exp.Paren):
+            query = query.this
+        return first_select(query)
+
+    create_table_schema_ctas._first_select = first_select_inside
+
+
+def _distinct_in_array_agg() -> None:
+    """ARRAY_AGG(DISTINCT x IGNORE NULLS), as dbt writes it to replace partitions."""
+
+    def aggregated(operand: Any) -> Any:
+        while isinstance(operand, exp.Order | exp.Limit | exp.Distinct):
+            operand = operand.expressions[0] if isinstance(operand, exp.Distinct) else operand.this
+        return operand
+
+    aggregate_variants._filter_target = aggregated
