@@ -13,8 +13,7 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2
 from zetasql.wasi._pb2.zetasql.public import options_pb2 as enums
 
 from tests.bigquery.googlesql import effects, ml, rules, service, tree
-from tests.bigquery.googlesql.catalogue import Catalogue, Effect, Model, Name, normalised
-from tests.bigquery.googlesql.information_schema import system_columns
+from tests.bigquery.googlesql.catalogue import Catalogue, Effect, Model, Name, Table, normalised
 from tests.bigquery.googlesql.language import language
 from tests.bigquery.googlesql.types import type_name, type_proto
 
@@ -22,6 +21,7 @@ _POSITION = re.compile(r"\s*\[at (\d+):(\d+)\]")
 _PREFIX = re.compile(r"^(Code: \d+, Message: |[A-Z_]+: )")
 _MISSING = re.compile(r"(Table|Model) not found: ([^;]+)")
 # One quoted name that holds a path: `project.dataset.table`.
+_READERS = ("TablePathExpression", "UpdateStatement", "DeleteStatement", "MergeStatement")
 _DOTTED = re.compile(rb"`[^`\n]+\.[^`\n]+`")
 _PLAIN = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*")
 # Two bytes, as `ml` has, and no dataset's name.
@@ -238,8 +238,10 @@ class Check:
     def _rewritten(self, node: Any) -> tuple[bytes, list[ml.Call], list[Name]]:
         """The text as GoogleSQL takes it, the calls of ML's table functions, the models named."""
         text, calls, models = bytearray(self.raw), list[ml.Call](), list[Name]()
-        for path in tree.walk(node, "PathExpression") if _DOTTED.search(self.raw) else ():
-            _split(text, path)
+        for reader in tree.walk(node, *_READERS) if _DOTTED.search(self.raw) else ():
+            values = tree.fields(reader)
+            if (path := values.get("path_expr", values.get("target_path"))) is not None:
+                _split(text, tree.concrete(path))
         for function in tree.walk(node, "TVF") if b"model" in self.raw.lower() else ():
             values = tree.fields(function)
             names = values["name"].names
@@ -331,7 +333,7 @@ class Check:
     def _named_tables(self, paths: list[list[str]]) -> Iterator[Name]:
         for path in paths:
             name = self.catalogue.resolve(path, self.default_dataset)
-            if name in self.catalogue.tables:
+            if name is not None and self.catalogue.table(name) is not None:
                 yield name
 
     def schema(
@@ -344,13 +346,10 @@ class Check:
         ml.add_scalar_functions(root)
         numbers = itertools.count(1)
         for path in paths:
-            columns = system_columns(path)
             name = self.catalogue.resolve(path, self.default_dataset)
-            if columns is None and name in self.catalogue.tables:
-                columns = dict(self.catalogue.tables[name].columns)
-            if columns is not None:
-                full_name = ".".join(name) if name else ".".join(path)
-                _add_table(_parent(root, path), path[-1], full_name, columns, next(numbers))
+            table = self.catalogue.table(name)
+            if name is not None and table is not None:
+                _add_table(_parent(root, path), path[-1], ".".join(name), table, next(numbers))
         for call in calls:
             ml.add_functions(root, call)
         models = {id(call.model): call for call in calls}
@@ -424,9 +423,10 @@ def _options(parameters: Mapping[str, str] | Iterable[str]) -> options_pb2.Analy
 
 def _split(text: bytearray, path: Any) -> None:
     """Writes `p.d.t` as p.d.t, so that `t` names its columns, as it does in BigQuery."""
-    joined = ".".join(segment.id_string for segment in path.names)
+    segments = [segment.id_string for segment in path.names]
+    joined = ".".join(segments)
     start, end = tree.span(path)
-    if len(joined) + 2 <= end - start and _PLAIN.fullmatch(joined):
+    if any("." in segment for segment in segments) and _PLAIN.fullmatch(joined):
         text[start:end] = joined.encode().ljust(end - start)
 
 
@@ -457,14 +457,14 @@ def _add_table(
     parent: simple_catalog_pb2.SimpleCatalogProto,
     name: str,
     full_name: str,
-    columns: Mapping[str, str],
+    table: Table,
     number: int,
 ) -> None:
-    table = parent.table.add(
+    added = parent.table.add(
         name=name, name_in_catalog=name, full_name=full_name, serialization_id=number
     )
-    for column, type_ in columns.items():
-        table.column.add(name=column).type.CopyFrom(type_proto(type_))
+    for column, type_ in table.columns.items():
+        added.column.add(name=column).type.CopyFrom(type_proto(type_))
 
 
 def _add_model(

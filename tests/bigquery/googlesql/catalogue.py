@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from zetasql.wasi._pb2.zetasql.proto import function_pb2
 
+from tests.bigquery.googlesql.information_schema import system_columns
 from tests.bigquery.googlesql.types import type_name, type_proto
 
 # The dataset of what lives as long as its script: temporary tables and functions.
@@ -13,14 +14,14 @@ SCRIPT = "_script"
 
 
 class Name(NamedTuple):
-    """The full name of a table, view, model or function."""
+    """The full name of a table, view, model or function; a dataset's own name has no `name`."""
 
     project: str
     dataset: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.project}:{self.dataset}.{self.name}"
+        return f"{self.project}:{self.dataset}" + (f".{self.name}" if self.name else "")
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,19 @@ class Function:
     signature: function_pb2.FunctionProto
 
 
-Entry = Table | Model | Function
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: that it exists."""
+
+
+Entry = Table | Model | Function | Dataset
 
 
 @dataclass(frozen=True)
 class Effect:
     """What a statement does to the catalogue: `name` is `entry` from now on, or gone where None."""
 
-    kind: type[Table] | type[Model] | type[Function]
+    kind: type[Entry]
     name: Name
     entry: Entry | None
 
@@ -87,20 +93,44 @@ class Catalogue:
 
     def apply(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
+            if effect.kind is Dataset:
+                self._apply_dataset(effect)
+                continue
             entries = self.entries(effect.kind)
             if effect.entry is None:
                 entries.pop(effect.name, None)
             else:
                 entries[effect.name] = effect.entry
 
-    def entries(self, kind: type[Table] | type[Model] | type[Function]) -> dict[Name, Entry]:
+    def _apply_dataset(self, effect: Effect) -> None:
+        if effect.entry is not None:
+            if self.datasets is not None:
+                self.datasets.add(effect.name[:2])
+            return
+        if self.datasets is not None:
+            self.datasets.discard(effect.name[:2])
+        for kind in (Table, Model, Function):
+            entries = self.entries(kind)
+            for name in [name for name in entries if name[:2] == effect.name[:2]]:
+                del entries[name]
+
+    def entries(self, kind: type[Entry]) -> dict[Name, Entry]:
         """All tables, all models or all functions."""
         found = {Table: self.tables, Model: self.models, Function: self.functions}[kind]
         return found  # type: ignore[return-value]
 
+    def table(self, name: Name | None) -> Table | None:
+        """A table, a view, or one of BigQuery's own views."""
+        if name is None:
+            return None
+        columns = system_columns(name.name)
+        return self.tables.get(name) if columns is None else Table(columns, kind="VIEW")
+
     def resolve(self, path: Iterable[str], default_dataset: str | None = None) -> Name | None:
         """The name that a path of SQL means (`p.d.t`, `d`.`t`); None where it means none."""
         parts = [part for segment in path for part in segment.split(".")]
+        if len(parts) > 1 and parts[-2].upper() == "INFORMATION_SCHEMA":
+            parts[-2:] = [f"{parts[-2]}.{parts[-1]}"]
         if len(parts) == 1:
             temporary = Name(self.project, SCRIPT, parts[0])
             if temporary in self.tables or temporary in self.functions:

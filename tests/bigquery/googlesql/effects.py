@@ -12,6 +12,7 @@ from tests.bigquery.googlesql import tree
 from tests.bigquery.googlesql.catalogue import (
     SCRIPT,
     Catalogue,
+    Dataset,
     Effect,
     Entry,
     Function,
@@ -66,6 +67,8 @@ def effects(node: Any, catalogue: Catalogue, default_dataset: str | None) -> lis
         return _created(node, catalogue, default_dataset)
     if kind in _ALTERED:
         return _altered(node, catalogue, default_dataset)
+    if kind == "CreateSchemaStmt":
+        return _created_dataset(node, catalogue)
     if kind.startswith("Drop"):
         return _dropped(node, catalogue, default_dataset)
     return []
@@ -229,7 +232,7 @@ def _dropped(node: Any, catalogue: Catalogue, default_dataset: str | None) -> li
     word = word.upper().replace(" ", "_")
     kind = {"MODEL": Model, "FUNCTION": Function}.get(word, Table)
     if word == "SCHEMA":
-        return []
+        return _dropped_dataset(values, catalogue)
     name = _name(values["name_path"], catalogue, default_dataset)
     known = catalogue.entries(kind).get(name)
     if known is None:
@@ -252,6 +255,31 @@ def _name(path: Any, catalogue: Catalogue, default_dataset: str | None) -> Name:
             f'Table "{".".join(path)}" must be qualified with a dataset (e.g. dataset.table).'
         )
     return name
+
+
+def _created_dataset(node: Any, catalogue: Catalogue) -> list[Effect]:
+    values = tree.fields(node)
+    name = _dataset(values["name_path"], catalogue)
+    if catalogue.datasets is not None and name[:2] in catalogue.datasets:
+        if values.get("create_mode") == enums.ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS:
+            return []
+        raise Fault(f"Already Exists: Dataset {name}", "duplicate")
+    return [Effect(Dataset, name, Dataset())]
+
+
+def _dropped_dataset(values: dict[str, Any], catalogue: Catalogue) -> list[Effect]:
+    name = _dataset(values["name_path"], catalogue)
+    if catalogue.datasets is not None and name[:2] not in catalogue.datasets:
+        if values.get("is_if_exists"):
+            return []
+        raise Fault(f"Not found: Dataset {name}", "notFound")
+    return [Effect(Dataset, name, None)]
+
+
+def _dataset(path: Any, catalogue: Catalogue) -> Name:
+    parts = [part for segment in path for part in segment.split(".")]
+    project, dataset = parts if len(parts) == 2 else (catalogue.project, parts[0])
+    return Name(project, dataset, "")
 
 
 def _check_dataset(name: Name, catalogue: Catalogue) -> None:

@@ -44,7 +44,8 @@ def evaluate_query(
         paths = [[path] for path in names]
         request.simple_catalog.CopyFrom(check.schema(check.raw, paths, []))
         for path, name in names.items():
-            table = catalogue.tables[name]
+            table = catalogue.table(name)
+            assert table is not None
             found: Sequence[Row] = (rows or {}).get(name, ())
             if name not in (rows or {}) and table.view_query:
                 found = evaluate_query(catalogue, table.view_query, rows).values
@@ -87,7 +88,7 @@ def _with_root_tables(check: Check) -> tuple[str, dict[str, Name]]:
         name = (
             check.catalogue.resolve(segments, check.default_dataset) if segments in known else None
         )
-        if name is None or name not in check.catalogue.tables:
+        if name is None or check.catalogue.table(name) is None:
             continue
         key = ".".join(name)
         names[key] = name

@@ -96,11 +96,9 @@ _TABLES = {
 }
 
 
-def system_columns(path: list[str]) -> dict[str, str] | None:
-    """The columns of a system view, by its path in SQL; None where it is none that we know."""
-    parts = [part for segment in path for part in segment.split(".")]
-    if parts[-1].upper() == "__TABLES__":
+def system_columns(name: str) -> dict[str, str] | None:
+    """The columns of `INFORMATION_SCHEMA.TABLES` or `__TABLES__`; None of what is no system view."""
+    if name.upper() == "__TABLES__":
         return _TABLES
-    if len(parts) >= 2 and parts[-2].upper() == "INFORMATION_SCHEMA":
-        return _VIEWS.get(parts[-1].upper())
-    return None
+    schema, _, view = name.upper().partition(".")
+    return _VIEWS.get(view) if schema == "INFORMATION_SCHEMA" else None

@@ -1,0 +1,178 @@
+"""Is onedeal's SQL BigQuery's? dbt runs the whole project against the reference server.
+
+`make check-bigquery` runs it. No account, no network: dbt's own BigQuery adapter sends every statement
+to a server of this process, which has it analysed by Google's analyser. Models see empty tables, so
+each pass scripts what their macros ask the data for, and every branch of the project is sent once.
+"""
+
+import contextlib
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dbt.cli.main import dbtRunner
+from rich.console import Console
+
+from tests.bigquery.reference.answers import Answer, answer
+from tests.bigquery.reference.server import ReferenceServer
+from tests.bigquery.reference.warehouse import Recorded, Warehouse
+
+PROJECT_DIR = Path(__file__).resolve().parents[3]
+PROJECT = "onedeal-check"
+TARGET = "prod"
+FAILED = ("error", "fail", "runtime error", "partial success")
+
+CLASSES = answer(
+    "is_trainable() of macros/evaluation asks whether both classes were labelled.",
+    r"select count\(distinct is_duplicate\) from ",
+    (2,),
+)
+CLASS_COUNTS = answer(
+    "check_is_trainable() of macros/bqml counts the rows of each class before CREATE MODEL.",
+    r"as class, count\(\*\) as row_count ",
+    ("0", 90),
+    ("1", 10),
+)
+BEST_CANDIDATE = answer(
+    "scoring_model() of macros/evaluation asks for the better of the models just trained.",
+    r"select model_version, model_type, threshold from .* where role = 'candidate'",
+    ("dev_logistic", "logistic_reg", 0.5),
+)
+CHAMPION = answer(
+    "champion_model() of macros/evaluation reads the champion from the ledger.",
+    r"select model_version, details from .* where event in ",
+    ("dev_boosted_tree", '{"model_type": "boosted_tree_classifier", "threshold": 0.5}'),
+)
+LOADED_NOW = answer(
+    "dbt source freshness asks when a source was loaded last.",
+    r"as max_loaded_at, .* as snapshotted_at ",
+    (datetime.now(UTC), datetime.now(UTC)),
+)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One dbt command, and the answers that stand in for rows meanwhile."""
+
+    name: str
+    arguments: tuple[str, ...]
+    answers: tuple[Answer, ...] = ()
+
+
+PASSES = (
+    Pass("an empty warehouse", ("build",)),
+    Pass("an increment", ("run",), (CLASSES, CLASS_COUNTS, BEST_CANDIDATE)),
+    Pass("an increment with a champion", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION)),
+    Pass("a full refresh", ("run", "--full-refresh"), (CLASSES, CLASS_COUNTS, CHAMPION)),
+    Pass("source freshness", ("source", "freshness"), (LOADED_NOW,)),
+    Pass("documentation", ("docs", "generate")),
+)
+
+
+@dataclass
+class Outcome:
+    """What the check found. `failures` are dbt's, in words; `results` are its nodes', by pass."""
+
+    recorded: list[Recorded] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    results: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> list[Recorded]:
+        return [recorded for recorded in self.recorded if recorded.refusals]
+
+
+def run_check(scratch: Path, passes: tuple[Pass, ...] = PASSES) -> Outcome:
+    """Parses the project for BigQuery, and runs dbt's commands against the reference server."""
+    outcome = Outcome()
+    warehouse = Warehouse(PROJECT)
+    with ReferenceServer(warehouse) as server:
+        profiles_dir = _write_profile(scratch, server.url)
+        common = [
+            *("--project-dir", str(PROJECT_DIR), "--profiles-dir", str(profiles_dir)),
+            *("--target", TARGET, "--target-path", str(scratch / "target")),
+        ]
+        options = ["--quiet", "--log-path", str(scratch / "logs"), "--no-use-colors"]
+        deprecations = ["--no-partial-parse", "--warn-error-options", '{"error": ["Deprecations"]}']
+        with _no_network():
+            parsed = dbtRunner().invoke([*options, "parse", *common, *deprecations])
+        if not parsed.success:
+            outcome.failures.append(f"dbt parse: {parsed.exception or 'failed'}")
+            return outcome
+        runner = dbtRunner(manifest=parsed.result)
+        for one in passes:
+            warehouse.scripted = one.answers
+            ran = runner.invoke([*options, *one.arguments, *common])
+            results = getattr(ran.result, "results", None) or []
+            outcome.results[one.name] = list(results)
+            failed = [result for result in results if str(result.status) in FAILED]
+            for result in failed:
+                outcome.failures.append(f"{one.name}: {result.node.name}: {result.message}")
+            if not ran.success and not failed:
+                outcome.failures.append(f"{one.name}: {ran.exception or 'dbt failed'}")
+        outcome.recorded = warehouse.recorded
+    return outcome
+
+
+def main() -> int:
+    console = Console(soft_wrap=True, highlight=False)
+    started, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = run_check(Path(scratch))
+    for recorded in outcome.refused:
+        for refusal in recorded.refusals:
+            line = recorded.sql.splitlines()[refusal.line - 1 : refusal.line]
+            console.print(f"{recorded.node or 'no node'}:{refusal.line}: {refusal.message}")
+            console.print(f"    {''.join(line).strip()}", style="dim", markup=False)
+    for failure in outcome.failures:
+        console.print(failure, markup=False)
+    console.print(
+        f"{len(outcome.recorded)} statements checked, {len(outcome.refused)} refused, "
+        f"{len(outcome.failures)} failures of dbt, in {time.perf_counter() - started:.0f} s "
+        f"({time.process_time() - cpu:.0f} s of processor time)"
+    )
+    return 1 if outcome.refused or outcome.failures else 0
+
+
+def _write_profile(scratch: Path, url: str) -> Path:
+    """The example profile's own target for production, signed in at the reference server."""
+    profile = yaml.safe_load((PROJECT_DIR / "profiles.example.yml").read_text())
+    output = profile["onedeal"]["outputs"][TARGET]
+    output |= {
+        "method": "oauth-secrets",
+        "token": "none",
+        "project": PROJECT,
+        "api_endpoint": url,
+        "job_retries": 0,
+    }
+    profile["onedeal"] = {"target": TARGET, "outputs": {TARGET: output}}
+    directory = scratch / "profiles"
+    directory.mkdir()
+    (directory / "profiles.yml").write_text(yaml.safe_dump(profile))
+    return directory
+
+
+@contextlib.contextmanager
+def _no_network() -> Iterator[None]:
+    """Whatever connects meanwhile fails."""
+    connect = socket.socket.connect
+
+    def refuse(_: socket.socket, address: Any) -> None:
+        raise OSError(f"Nothing may connect here, and something did, to {address}.")
+
+    socket.socket.connect = refuse  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
