@@ -50,13 +50,13 @@
     from (
         select
             deal_id,
-            {% if rule.each_of %}block_key{% else %}{{ rule.key }} as block_key{% endif %},
+            {% if rule.each_of is defined %}block_key{% else %}{{ rule.key }} as block_key{% endif %},
             {{ rule.refinement }} as refinement,
             created_day,
             changed_at
 
         from {{ deals }}
-        {%- if rule.each_of %}
+        {%- if rule.each_of is defined %}
         cross join {{ unnest_as(rule.each_of, 'block_key') }}
         {%- endif %}
     ) as keys_of_rule

@@ -50,14 +50,14 @@
             {{ normalize_text('deal_name', keep='.') }} as name_text,
             {{ normalize_text('company_name') }} as company_text,
             {{ regexp_capture(
-                'lower(trim(company_domain))', '^(?:https?://)?(?:www[0-9]?[.])?([^/:?#@ ]+[.][^/:?#@. ]+)'
+                fold_case('trim(company_domain)'), '^(?:https?://)?(?:www[0-9]?[.])?([^/:?#@ ]+[.][^/:?#@. ]+)'
             ) }} as domain,
             {{ normalize_text('contact_name') }} as contact_text,
-            {{ regexp_capture('lower(trim(contact_email))', '^([^@ ]+@[^@ ]+[.][^@ ]+)$') }} as contact_email,
+            {{ regexp_capture(fold_case('trim(contact_email)'), '^([^@ ]+@[^@ ]+[.][^@ ]+)$') }} as contact_email,
             {{ regexp_replace_all('contact_phone', '[^0-9]', '') }} as phone_digits,
             {{ normalize_text('owner') }} as owner,
             nullif(cast(amount as float64), 0) as amount,
-            nullif(upper(trim(currency)), '') as currency,
+            nullif(upper({{ regexp_replace_all('lower(currency)', '[^a-z]', '') }}), '') as currency,
             {{ normalize_text('stage') }} as stage,
             {{ normalize_text('source') }} as source,
             {{ normalize_text('substr(description, 1, 2000)', keep='.') }} as description_text,

@@ -119,7 +119,7 @@
 
 {% macro components_differing(following, current) -%}
     select count(*) as nodes
-    from {{ following }} as following
-    inner join {{ current }} as previous on following.node = previous.node
-    where following.component <> previous.component
+    from {{ following }} as next_round
+    inner join {{ current }} as previous on next_round.node = previous.node
+    where next_round.component <> previous.component
 {%- endmacro %}

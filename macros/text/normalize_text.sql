@@ -9,14 +9,14 @@
 {# Decompose, drop the combining marks, compose again: what DuckDB calls strip_accents. #}
 {% macro bigquery__normalize_text(expression, keep) -%}
     nullif(trim(regexp_replace(
-        lower(normalize(regexp_replace(normalize({{ expression }}, NFD), r'\pM', ''), NFC)),
+        {{ fold_case("normalize(regexp_replace(normalize(" ~ expression ~ ", NFD), r'\\pM', ''), NFC)") }},
         r'[^\p{L}\p{N}{{ keep }}]+', ' '
     )), '')
 {%- endmacro %}
 
 {% macro duckdb__normalize_text(expression, keep) -%}
     nullif(trim(regexp_replace(
-        lower(strip_accents({{ expression }})),
+        {{ fold_case('strip_accents(' ~ expression ~ ')') }},
         '[^\p{L}\p{N}{{ keep }}]+', ' ', 'g'
     )), '')
 {%- endmacro %}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.python.duckdb_bqml.bqml_macros import CompilerError, macros
+from tests.python.rendered_macros import CompilerError, macros
 
 RELATION = "`project`.`onedeal`.`match_model`"
 

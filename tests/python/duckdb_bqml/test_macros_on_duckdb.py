@@ -9,7 +9,7 @@ import pytest
 
 from duckdb_bqml import Model, load_model
 from duckdb_bqml.functions import define_types, register
-from tests.python.duckdb_bqml.bqml_macros import CompilerError, macros
+from tests.python.rendered_macros import CompilerError, macros
 
 TYPES = ["logistic_reg", "boosted_tree_classifier"]
 render = macros("duckdb")
