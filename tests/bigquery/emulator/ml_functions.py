@@ -257,19 +257,12 @@ def _confusion_matrix(call: Call) -> str:
             f" FROM ({_scored_labels(call)})"
         )
     literals = call.classes
-    names = [_class_column(value) for value in call.trained.model.classes]
+    names = [quoted(models.class_column(value)) for value in call.trained.model.classes]
     return (
         f"SELECT {literals[0]} AS expected_label, true_negatives AS {names[0]},"
         f" false_positives AS {names[1]} FROM ({counts}) UNION ALL"
         f" SELECT {literals[1]}, false_negatives, true_positives FROM ({counts})"
     )
-
-
-def _class_column(value: int | bool | str) -> str:
-    """BigQuery's name of a class's column: a number gets an underscore."""
-    if isinstance(value, bool):
-        return quoted(str(value).lower())
-    return quoted(f"_{value}" if isinstance(value, int) else value)
 
 
 def _weights(call: Call) -> str:

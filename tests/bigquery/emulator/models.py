@@ -64,6 +64,13 @@ def model_key(parts: list[str], project: str) -> ModelKey:
     return project, dataset, name
 
 
+def class_column(value: int | bool | str) -> str:
+    """The name of a class's column in ML.CONFUSION_MATRIX: a number gets an underscore."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"_{value}" if isinstance(value, int) else value
+
+
 def parse_statement(sql: str, project: str) -> ModelStatement | None:
     """The statement where it is one about a model, and None for every other."""
     tokens = tokenize(sql)

@@ -1,7 +1,6 @@
 """GoogleSQL as tokens: enough of it to find ML calls and model statements in a text."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -83,23 +82,3 @@ def _value(node: Any) -> Any:
     if isinstance(node, exp.Anonymous):
         return {node.name.lower(): [_value(item) for item in node.expressions]}
     raise ValueError(f"an option's value is not understood: {node.sql(dialect='bigquery')}")
-
-
-def is_script(sql: str) -> bool:
-    """Whether the text holds more than one statement."""
-    tokens = tokenize(sql)
-    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
-        tokens.pop()
-    return any(token.token_type is TokenType.SEMICOLON for token in tokens)
-
-
-def table_names(sql: str, pattern: str) -> Iterator[re.Match[str]]:
-    """Where a quoted or bare name matches outside of strings and comments."""
-    spans = [
-        (token.start, token.end + 1)
-        for token in tokenize(sql)
-        if token.token_type is TokenType.STRING
-    ]
-    for match in re.finditer(pattern, sql, re.IGNORECASE):
-        if not any(start <= match.start() < end for start, end in spans):
-            yield match

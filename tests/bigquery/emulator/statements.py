@@ -1,4 +1,4 @@
-"""The way of a statement: the analyser, BigQuery ML, then bqemulator."""
+"""The way of a statement: Google's analyser, BigQuery ML, then bqemulator."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from bqemulator.catalog.models import JobMeta
 from bqemulator.domain.errors import DomainError, InvalidQueryError
 from bqemulator.observability.logging_ import get_logger
 
-from tests.bigquery.emulator import ml_functions, models
+from tests.bigquery.emulator import jobs, metadata, ml_functions, models
+from tests.bigquery.emulator.bytes_read import bytes_billed, bytes_processed
+from tests.bigquery.emulator.catalogue import catalogue_of, keep_options, parameter_types
+from tests.bigquery.googlesql import Analyser, Catalogue, Result
 
 _log = get_logger(__name__)
 
@@ -26,11 +29,19 @@ def install() -> None:
         **rest: Any,
     ) -> JobMeta:
         try:
-            sql = ml_functions.rewrite(bq_sql, project_id, ctx)
+            catalogue = catalogue_of(ctx, project_id)
+            result = _analysed(bq_sql, query_params, catalogue, ctx)
+            processed = bytes_processed(result.statements, catalogue, ctx)
+            jobs.check_bytes(bytes_billed(processed))
+            sql = metadata.rewrite(bq_sql, project_id, ctx)
+            sql = ml_functions.rewrite(sql, project_id, ctx)
             statement = models.parse_statement(sql, project_id)
             if statement:
-                return await models.run_statement(statement, sql, project_id, job_id, ctx)
-            return await run_on_bqemulator(project_id, job_id, sql, query_params, ctx, **rest)
+                meta = await models.run_statement(statement, sql, project_id, job_id, ctx)
+            else:
+                meta = await run_on_bqemulator(project_id, job_id, sql, query_params, ctx, **rest)
+            keep_options(result.effects, ctx)
+            return _with_statistics(meta, result, processed)
         except DomainError as error:
             _log.warning("statement refused", message=error.message, statement=bq_sql)
             raise
@@ -41,3 +52,26 @@ def install() -> None:
             raise InvalidQueryError(message) from error
 
     job_routes.execute_query_job = execute_query_job
+
+
+def _analysed(
+    sql: str, parameters: list[dict[str, Any]] | None, catalogue: Catalogue, context: AppContext
+) -> Result:
+    """What the analyser found. Raises JobError where BigQuery would refuse the text."""
+    result = Analyser(catalogue).check(sql, parameters=parameter_types(parameters or []))
+    for refusal in result.refusals:
+        raise jobs.JobError(str(refusal), refusal.reason)
+    named = {name[:2] for statement in result.statements for name in statement.tables}
+    jobs.check_location(named, context)
+    return result
+
+
+def _with_statistics(meta: JobMeta, result: Result, processed: int) -> JobMeta:
+    query = {
+        **meta.statistics.get("query", {}),
+        "statementType": result.kind,
+        "totalBytesProcessed": str(processed),
+        "totalBytesBilled": str(bytes_billed(processed)),
+    }
+    statistics = {**meta.statistics, "query": query, "totalBytesProcessed": str(processed)}
+    return meta.model_copy(update={"statistics": statistics})

@@ -1,9 +1,18 @@
 """What bqemulator translates wrongly from GoogleSQL to DuckDB's SQL, put right."""
 
+from collections import OrderedDict
 from typing import Any
 
+from bqemulator.domain.result import Ok
 from bqemulator.sql.rewriter import aggregate_variants, create_table_schema_ctas, string_helpers
+from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+
+from tests.bigquery.emulator import arrays
+
+REMEMBERED_TEXTS = 64
+"""How many parsed texts are kept."""
 
 
 def install() -> None:
@@ -11,6 +20,8 @@ def install() -> None:
     _normalize_in_normalize()
     _query_in_parentheses()
     _distinct_in_array_agg()
+    _array_subqueries()
+    _parse_once()
 
 
 def _normalize_in_normalize() -> None:
@@ -47,3 +58,30 @@ def _distinct_in_array_agg() -> None:
         return operand
 
     aggregate_variants._filter_target = aggregated
+
+
+def _array_subqueries() -> None:
+    """Speed alone: see `arrays`."""
+    translate = SQLTranslator.translate
+
+    def translate_arrays(self: SQLTranslator, bq_sql: str, **settings: Any) -> Any:
+        result = translate(self, bq_sql, **settings)
+        return Ok(arrays.without_subqueries(result.value)) if isinstance(result, Ok) else result
+
+    SQLTranslator.translate = translate_arrays
+
+
+def _parse_once() -> None:
+    """Speed alone: bqemulator parses a statement some forty times. A copy takes a tenth of it."""
+    parse = Dialect.parse
+    trees: OrderedDict[Any, list[Any]] = OrderedDict()
+
+    def parse_or_copy(self: Dialect, sql: str, **options: Any) -> list[Any]:
+        key = (type(self), sql, tuple(sorted(options.items())))
+        if key not in trees:
+            trees[key] = parse(self, sql, **options)
+            if len(trees) > REMEMBERED_TEXTS:
+                trees.popitem(last=False)
+        return [tree and tree.copy() for tree in trees[key]]
+
+    Dialect.parse = parse_or_copy

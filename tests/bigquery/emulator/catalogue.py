@@ -1,0 +1,109 @@
+"""The emulator's tables and models as Google's analyser wants them, and its findings back again."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bqemulator.api.dependencies import AppContext
+from bqemulator.catalog.models import Clustering, TableFieldSchema, TableMeta, TimePartitioning
+
+from tests.bigquery.emulator import models
+from tests.bigquery.googlesql import Catalogue, Effect, Model, Name, Table
+
+_STANDARD_NAMES = {
+    "INTEGER": "INT64",
+    "FLOAT": "FLOAT64",
+    "BOOLEAN": "BOOL",
+    "RECORD": "STRUCT",
+}
+
+
+def catalogue_of(context: AppContext, project: str) -> Catalogue:
+    """All that exists in a project."""
+    datasets = [found.dataset_id for found in context.catalog.list_datasets(project)]
+    return Catalogue(
+        project,
+        tables={
+            Name(project, dataset, meta.table_id): _table(meta)
+            for dataset in datasets
+            for meta in context.catalog.list_tables(project, dataset)
+        },
+        models={
+            Name(project, dataset, meta.model_id): _model((project, dataset, meta.model_id), meta)
+            for dataset in datasets
+            for meta in context.catalog.list_models(project, dataset)
+        },
+        datasets={(project, dataset) for dataset in datasets},
+    )
+
+
+def _table(meta: TableMeta) -> Table:
+    partitioning = meta.time_partitioning
+    return Table(
+        columns={field.name: type_of(field) for field in meta.schema_.fields},
+        kind=meta.table_type,
+        partition_column=partitioning.field if partitioning else None,
+        cluster_columns=tuple(meta.clustering.fields) if meta.clustering else (),
+        view_query=meta.view_query,
+        description=meta.description,
+        labels=meta.labels,
+    )
+
+
+def type_of(field: TableFieldSchema) -> str:
+    """A column's type in GoogleSQL."""
+    name = _STANDARD_NAMES.get(field.type.upper(), field.type.upper())
+    if name == "STRUCT":
+        inner = ", ".join(f"`{part.name}` {type_of(part)}" for part in field.fields)
+        name = f"STRUCT<{inner}>"
+    return f"ARRAY<{name}>" if field.mode == "REPEATED" else name
+
+
+def _model(key: models.ModelKey, meta: Any) -> Model:
+    trained = models.TRAINED[key].model
+    types = {column["name"]: column["type"]["typeKind"] for column in meta.feature_columns}
+    label = meta.label_columns[0]
+    return Model(
+        features=types,
+        label=label["name"],
+        label_type=label["type"]["typeKind"],
+        model_type=meta.model_type,
+        classes=tuple(models.class_column(value) for value in trained.classes),
+        description=meta.description,
+        labels=meta.labels,
+    )
+
+
+def parameter_types(parameters: Iterable[Mapping[str, Any]]) -> dict[str, str] | list[str]:
+    """The types of a query's parameters, by name or by position."""
+    found = [(item.get("name"), _parameter_type(item["parameterType"])) for item in parameters]
+    if all(name for name, _ in found):
+        return {str(name): kind for name, kind in found}
+    return [kind for _, kind in found]
+
+
+def _parameter_type(kind: Mapping[str, Any]) -> str:
+    if kind["type"] == "ARRAY":
+        return f"ARRAY<{_parameter_type(kind['arrayType'])}>"
+    if kind["type"] == "STRUCT":
+        fields = kind["structTypes"]
+        inner = [f"`{part['name']}` {_parameter_type(part['type'])}" for part in fields]
+        return f"STRUCT<{', '.join(inner)}>"
+    return str(kind["type"])
+
+
+def keep_options(effects: Iterable[Effect], context: AppContext) -> None:
+    """Note what bqemulator reads over in a table's definition: labels, clusters, partitions."""
+    for effect in effects:
+        meta = context.catalog.get_table(*effect.name)
+        if not isinstance(effect.entry, Table) or meta is None:
+            continue
+        changes: dict[str, Any] = {
+            "description": effect.entry.description,
+            "labels": dict(effect.entry.labels),
+        }
+        if effect.entry.cluster_columns:
+            changes["clustering"] = Clustering(fields=effect.entry.cluster_columns)
+        column = effect.entry.partition_column
+        if column and (meta.time_partitioning is None or meta.time_partitioning.field != column):
+            changes["time_partitioning"] = TimePartitioning(type="DAY", field=column)
+        context.catalog.update_table(meta.model_copy(update=changes))
