@@ -11,9 +11,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.bundle import MODEL_FILE, open_bundle, run_sql
+from flows.bundle import MODEL_FILE, open_bundle, read_manifest, run_sql
 from flows.gate import Agreement
-from flows.warehouse import MODEL_SCHEMA, Warehouse
+from flows.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +26,9 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
 
     Of each sampled pair the deal with the smaller id comes in as a raw row. Checked are: that the
     bundle's blocking finds the pair (where the warehouse's did), every feature, and the probability
-    (of pairs that the warehouse has scored with this version; they make up half of the sample).
+    where the bundle holds the model (of pairs that the warehouse has scored with this version; they
+    make up half of the sample).
     """
-    from duckdb_bqml.model import load_model
-
     expected = _sample(warehouse, path.name, pairs).sort_by("pair_id")
     incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
     with open_bundle(path) as connection:
@@ -50,13 +49,12 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
         for row in expected.select(["pair_id", "is_blocked"]).to_pylist()
     )
     expected = _rows_of(expected, given)
-    model = load_model((path / MODEL_FILE).read_text(encoding="utf-8"))
     differences = {
         name: _largest_difference(expected.column(name), actual.column(name))
-        for name in model.features
+        for name in read_manifest(path).features
     }
     worst = max(differences, key=lambda name: differences[name], default=None)
-    probabilities = model.predict_proba(actual).tolist() if len(actual) else []
+    probabilities = _probabilities(path / MODEL_FILE, actual)
     return Agreement(
         pairs=len(given) + missing,
         missing=missing,
@@ -68,11 +66,22 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
                 for ours, theirs in zip(
                     probabilities, expected.column("probability").to_pylist(), strict=True
                 )
-                if theirs is not None
+                if ours is not None and theirs is not None
             ),
             default=0.0,
         ),
     )
+
+
+def _probabilities(model: Path, features: pa.Table) -> list[float] | list[None]:
+    """By the bundle's model; None where the bundle has none (the warehouse keeps it)."""
+    from duckdb_bqml.model import load_model
+
+    if not model.exists() or not len(features):
+        return [None] * len(features)
+    loaded = load_model(model.read_text(encoding="utf-8"))
+    probabilities: list[float] = loaded.predict_proba(features).tolist()
+    return probabilities
 
 
 def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
@@ -81,10 +90,10 @@ def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
     Drawn by a hash: as good as random, and the same every time. Pairs that this version scored come
     first, up to half of the sample.
     """
-    scored = " union ".join(
-        f"select pair_id, probability from {MODEL_SCHEMA}.{table} where model_version = ?"
+    scored = " union distinct ".join(
+        f"select pair_id, probability from {warehouse.name(table)} where model_version = ?"
         for table in ("validation_predictions", "deal_predictions")
-        if warehouse.relation_exists(MODEL_SCHEMA, table)
+        if warehouse.exists(table)
     )
     return warehouse.arrow(
         f"""
@@ -101,7 +110,7 @@ def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
                 row_number() over (
                     partition by scored.pair_id is not null order by md5(pairs.pair_id)
                 ) as place
-            from {MODEL_SCHEMA}.int_deals__candidate_pairs as pairs
+            from {warehouse.name("int_deals__candidate_pairs")} as pairs
             left join scored on pairs.pair_id = scored.pair_id
             qualify place <= {pairs}
         ),
@@ -111,7 +120,7 @@ def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
             limit {pairs}
         )
         select features.*, drawn.is_blocked, drawn.probability
-        from {MODEL_SCHEMA}.deal_pair_features as features
+        from {warehouse.name("deal_pair_features")} as features
         inner join drawn on features.pair_id = drawn.pair_id
         order by is_scored and place <= {pairs // 2} desc, place
         """,
@@ -122,9 +131,9 @@ def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
 def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
     """The raw row that each deal's clean row was made of, as `stg_crm__deals` chooses it."""
     return warehouse.arrow(
-        """
-        select * from onedeal_raw.raw_deals
-        where deal_name is not null and deal_id in (select unnest(?::varchar[]))
+        f"""
+        select * from {warehouse.name("onedeal_raw.raw_deals")}
+        where deal_name is not null and deal_id in ({", ".join("?" * len(deal_ids))})
         qualify row_number() over (
             partition by deal_id
             order by
@@ -133,7 +142,7 @@ def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
                 deal_name asc
         ) = 1
         """,
-        (deal_ids,),
+        deal_ids,
     )
 
 

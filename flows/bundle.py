@@ -9,7 +9,8 @@
       token_statistics.parquet int_deals__token_statistics
       pairing_keys.parquet     int_deals__pairing_keys
       capped_blocks.parquet    int_deals__capped_blocks
-      model.json               the model, as `duckdb_bqml.model.load_model` reads it
+      model.json               the model, as `duckdb_bqml.model.load_model` reads it; not there when
+                               it was trained on BigQuery, where Vertex AI serves it
       sql/*.sql                the matching SQL, compiled for DuckDB from the dbt macros
     bundles/current            a symbolic link to the champion's directory
 
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.errors import BundleError
 from flows.settings import Settings
-from flows.warehouse import MODEL_SCHEMA, Warehouse, quote, utc_now
+from flows.warehouse import Warehouse, quote, utc_now
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,7 +90,7 @@ def write_bundle(
 ) -> Path:
     """Write the bundle of a model version and return its directory.
 
-    `model_relation` is the model's table in the schema of dbt's models; `sql` the compiled matching
+    `model_relation` is the name of the trained model; `sql` the compiled matching
     SQL by name. A bundle of that version that exists already is replaced. Killed at any moment,
     this leaves either no bundle of that name or a whole one. Raises BundleError when SQL of STEPS
     is missing.
@@ -108,12 +109,11 @@ def write_bundle(
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
     for name, relation in RELATIONS.items():
-        table = warehouse.arrow(f"select * from {quote(f'{MODEL_SCHEMA}.{relation}')}")
+        table = warehouse.arrow(f"select * from {warehouse.name(relation)}")
         pq.write_table(table, aside / f"{name}.parquet", compression="zstd")
-    model = warehouse.query(
-        f"select features, model from {quote(f'{MODEL_SCHEMA}.{model_relation}')}"
-    )[0]
-    (aside / MODEL_FILE).write_text(model["model"], encoding="utf-8")
+    model = warehouse.read_model(model_relation)
+    if model.document is not None:
+        (aside / MODEL_FILE).write_text(model.document, encoding="utf-8")
     for name, text in sql.items():
         (aside / "sql" / f"{name}.sql").write_text(text, encoding="utf-8")
     files = {
@@ -126,7 +126,7 @@ def write_bundle(
         model_type=model_type,
         threshold=threshold,
         created_at=utc_now().isoformat(timespec="seconds") + "Z",
-        features=tuple(model["features"]),
+        features=model.features,
         files=files,
     )
     (aside / MANIFEST).write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
@@ -145,11 +145,8 @@ def write_bundle(
     return final
 
 
-def read_bundle(path: Path, *, thorough: bool = True) -> BundleInfo:
-    """Read and check a bundle: its files are all there, with their sizes and (thorough) checksums.
-
-    Raises BundleError that says what is wrong.
-    """
+def read_manifest(path: Path) -> BundleInfo:
+    """What a bundle says it is. Raises BundleError when there is none or it can't be read."""
     manifest = path / MANIFEST
     try:
         document = json.loads(manifest.read_text(encoding="utf-8"))
@@ -163,6 +160,15 @@ def read_bundle(path: Path, *, thorough: bool = True) -> BundleInfo:
             f"{manifest} has the format version {info.format_version}; this onedeal reads version "
             f"{FORMAT_VERSION}. Run `onedeal retrain --force` to write a new one."
         )
+    return info
+
+
+def read_bundle(path: Path, *, thorough: bool = True) -> BundleInfo:
+    """Read and check a bundle: its files are all there, with their sizes and (thorough) checksums.
+
+    Raises BundleError that says what is wrong.
+    """
+    info = read_manifest(path)
     for name, expected in info.files.items():
         file = path / name
         if not file.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from flows.retrain import RetrainResult
     from flows.rollback import ChampionChange
     from flows.score import ScoreResult
-    from flows.status import ChampionStatus, Status
+    from flows.status import ChampionStatus, CostStatus, Status
+    from flows.warehouse import JobCost
 
 T = TypeVar("T")
+
+COSTS_SHOWN = 5
+"""Of a run, the dbt nodes whose bytes are shown one by one."""
 
 STEP_TITLES = {
     "generate": "Making up deals",
@@ -229,6 +233,7 @@ class Output:
         for run in status.runs:
             self.say(f"{run.decided_at:%Y-%m-%d %H:%M} UTC  {run.event:<11}  {run.model_version}")
             self.lines(run.reasons)
+        self._costs(status.costs)
         self.say()
         self.table(
             [
@@ -238,6 +243,29 @@ class Output:
                 ("bundles kept", f"{len(status.bundles)}"),
             ]
         )
+
+    def _costs(self, costs: CostStatus) -> None:
+        if costs.unknown is not None:
+            self.say()
+            self.say(f"What the runs read is not shown. {costs.unknown}")
+        if not costs.jobs:
+            return
+        self.say()
+        table = Table(box=None, padding=(0, 2))
+        table.add_column("bytes by run and dbt node", style="dim", overflow="fold")
+        for heading in ("jobs", "processed", "billed"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        by_run: dict[str, list[JobCost]] = {}
+        for one in sorted(costs.jobs, key=lambda one: one.run_id, reverse=True):
+            by_run.setdefault(one.run_id, []).append(one)
+        for run_id, jobs in by_run.items():
+            table.add_row(run_id, *_cost(jobs), style="bold")
+            jobs.sort(key=lambda one: one.bytes_billed, reverse=True)
+            for one in jobs[:COSTS_SHOWN]:
+                table.add_row(f"  {one.node or 'the flow itself'}", *_cost([one]))
+            if jobs[COSTS_SHOWN:]:
+                table.add_row("  others", *_cost(jobs[COSTS_SHOWN:]))
+        self.console.print(table)
 
     def _champion(self, champion: ChampionStatus) -> list[tuple[str, str]]:
         how = {"promoted": "promoted", "rolled_back": "rolled back to"}[champion.event]
@@ -262,6 +290,24 @@ class Output:
     def _repaired(self, changes: Iterable[str]) -> None:
         for change in changes:
             self.say(f"Left by an earlier run: {change}.")
+
+
+def _cost(jobs: Sequence[JobCost]) -> tuple[str, str, str]:
+    return (
+        f"{sum(one.jobs for one in jobs):,}",
+        size(sum(one.bytes_processed for one in jobs)),
+        size(sum(one.bytes_billed for one in jobs)),
+    )
+
+
+def size(value: int) -> str:
+    """Bytes in a unit that fits, as BigQuery's prices count them."""
+    number = float(value)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1024
+    return f"{number:,.1f} TiB"
 
 
 def number(value: float | None) -> str:

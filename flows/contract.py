@@ -46,12 +46,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the contract, with its columns in order."""
+    """A table of the contract, with its columns in order.
+
+    partition_by, cluster_by: how BigQuery stores it: a column of times, by day, and columns.
+    """
 
     schema: str
     name: str
     columns: tuple[Column, ...]
     description: str = ""
+    partition_by: str | None = None
+    cluster_by: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -140,9 +145,12 @@ def _table(source: dict[str, Any], table: dict[str, Any], path: Path) -> Table:
                 f"the contract knows {', '.join(DUCKDB_TYPES)}."
             )
         columns.append(Column(column["name"], data_type, str(column.get("description", ""))))
+    meta = (table.get("config") or {}).get("meta") or {}
     return Table(
         schema=source.get("schema", source["name"]),
         name=table["name"],
         columns=tuple(columns),
         description=str(table.get("description", "")).strip(),
+        partition_by=meta.get("partition_by"),
+        cluster_by=tuple(meta.get("cluster_by") or ()),
     )

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.errors import DbtFailed, FailedNode, SettingsError
+from flows.errors import DbtFailed, FailedNode
+from flows.profile import environment, profiles_dir
 from flows.settings import Settings
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
-PROFILE = "onedeal"
 FAILED = ("error", "fail", "runtime error", "partial success")
 
 
@@ -77,7 +73,7 @@ class Dbt:
 
     def parse(self) -> None:
         """Parse the project, unless that was done; the other methods do it when they need it."""
-        with _environment(self.settings):
+        with environment(self.settings):
             if self._manifest is None:
                 self._manifest = self._run("parse the project", ["parse"], None)
 
@@ -133,7 +129,7 @@ class Dbt:
     def _invoke(self, what: str, args: Sequence[str], *, stale_is_failure: bool = True) -> Any:
         """Run one dbt command and return its result object."""
         self.parse()
-        with _environment(self.settings):
+        with environment(self.settings):
             return self._run(what, args, self._manifest, stale_is_failure=stale_is_failure)
 
     def _run(
@@ -190,64 +186,6 @@ class Dbt:
             "--no-send-anonymous-usage-stats",
             "--no-version-check",
         ]
-
-
-def profiles_dir(settings: Settings) -> Path:
-    """The directory of the `profiles.yml` to use.
-
-    In this order: the project's own, `$DBT_PROFILES_DIR`, `~/.dbt` where it has a profile
-    `onedeal`, and else a copy of `profiles.example.yml`, made under the home directory. Raises
-    SettingsError when there is none of these.
-    """
-    if (settings.project_dir / "profiles.yml").is_file():
-        return settings.project_dir
-    told = os.environ.get("DBT_PROFILES_DIR")
-    if told:
-        if not (Path(told) / "profiles.yml").is_file():
-            raise SettingsError(
-                f"DBT_PROFILES_DIR is {told}, where no profiles.yml stands. Put one there "
-                "(profiles.example.yml is a start), or unset it."
-            )
-        return Path(told).absolute()
-    users = Path.home() / ".dbt"
-    if _has_profile(users / "profiles.yml"):
-        return users
-    example = settings.project_dir / "profiles.example.yml"
-    if not example.is_file():
-        raise SettingsError(
-            f"No dbt profile: {settings.project_dir} has neither profiles.yml nor "
-            "profiles.example.yml. Write a profiles.yml with a profile called onedeal."
-        )
-    copied = settings.home / "dbt" / "profiles.yml"
-    if not copied.is_file() or copied.read_bytes() != example.read_bytes():
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(example, copied)
-    return copied.parent
-
-
-def _has_profile(path: Path) -> bool:
-    import yaml
-
-    try:
-        profiles = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return False
-    return isinstance(profiles, dict) and PROFILE in profiles
-
-
-@contextmanager
-def _environment(settings: Settings) -> Iterator[None]:
-    """The profile and the project find the home directory in the environment."""
-    before = os.environ.get("ONEDEAL_HOME")
-    os.environ["ONEDEAL_HOME"] = str(settings.home)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ONEDEAL_HOME"]
-        else:
-            os.environ["ONEDEAL_HOME"] = before
 
 
 def _close_log_file() -> None:

@@ -1,6 +1,6 @@
 """Bringing the world in line with the ledger.
 
-The ledger says who is champion. What is derived from it is the table `deal_duplicate_champion` (a
+The ledger says who is champion. What is derived from it is the model `deal_duplicate_champion` (a
 copy of the champion's model), the link to its serving bundle, the `deployed` event, and the scores.
 Every function here can be run again and again, and finishes what a killed process left undone.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows import bundle, ledger
@@ -19,11 +19,12 @@ from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError
 from flows.gate import GateSettings
 from flows.ledger import DEPLOYED, PROMOTED, REJECTED, TRAINED, Entry, Event
-from flows.settings import Settings
-from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse, quote
+from flows.profile import target_type
+from flows.settings import DEFAULT_TARGET, Settings
+from flows.warehouse import Warehouse, open_warehouse
 
-CHAMPION_TABLE = "deal_duplicate_champion"
-MODEL_TABLE_PREFIX = "deal_duplicate_model__"
+CHAMPION_MODEL = "deal_duplicate_champion"
+MODEL_PREFIX = "deal_duplicate_model__"
 KEPT_VERSIONS = 5
 """Versions the gate decided on last, whose model and bundle are kept."""
 
@@ -39,8 +40,8 @@ class Converged:
 
 
 def model_relation(model_version: str) -> str:
-    """The name of a version's model table, in the schema of dbt's models."""
-    return MODEL_TABLE_PREFIX + model_version
+    """The name of a version's trained model."""
+    return MODEL_PREFIX + model_version
 
 
 def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
@@ -62,7 +63,7 @@ def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
 def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[str]]:
     """Deploy the ledger's champion where that is not done yet; say who it is and what was done.
 
-    The order matters: whoever reads the ledger, the table or the link finds a champion that works
+    The order matters: whoever reads the ledger, the model or the link finds a champion that works
     at every moment, the old one or the new one. Raises OnedealError when its model is gone,
     BundleError when its bundle is damaged and a new one does not agree with the warehouse.
     """
@@ -75,12 +76,12 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
         champion = crowned.model_version
         if not _has_model(warehouse, champion):
             raise OnedealError(
-                f"The ledger's champion is {champion}, but its model table "
-                f"{MODEL_SCHEMA}.{model_relation(champion)} is gone. Name another version: "
+                f"The ledger's champion is {champion}, but its model "
+                f"{warehouse.name(model_relation(champion))} is gone. Name another version: "
                 "`onedeal rollback VERSION` (see `onedeal status`)."
             )
-        if _copy_champion(warehouse, champion):
-            changes.append(f"copied the model of {champion} to {CHAMPION_TABLE}")
+        if warehouse.copy_model(model_relation(champion), CHAMPION_MODEL):
+            changes.append(f"copied the model of {champion} to {CHAMPION_MODEL}")
     try:
         bundle.read_bundle(bundle.bundle_path(settings, champion), thorough=False)
     except BundleError:
@@ -96,9 +97,18 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
     return champion, changes
 
 
+def serving_sql(settings: Settings, dbt: Dbt) -> dict[str, str]:
+    """The matching SQL of a bundle by name, compiled for DuckDB whatever the target is."""
+    if target_type(settings) == "duckdb":
+        return dbt.compile_analyses()
+    # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
+    aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
+    return Dbt(aside, dbt.variables).compile_analyses()
+
+
 def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
     """Write the bundle of a decided version from the warehouse's present tables, and check it."""
-    sql = dbt.compile_analyses()
+    sql = serving_sql(settings, dbt)
     version = crowned.model_version
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
@@ -131,9 +141,9 @@ def needs_scoring(settings: Settings, champion: str) -> bool:
     if scored != champion:
         return True
     with open_warehouse(settings) as warehouse:
-        return not warehouse.relation_exists(MODEL_SCHEMA, "review_queue") or bool(
+        return not warehouse.exists("review_queue") or bool(
             warehouse.query(
-                f"select 1 from {MODEL_SCHEMA}.deal_predictions "
+                f"select 1 as one from {warehouse.name('deal_predictions')} "
                 "where model_version is distinct from ? limit 1",
                 (champion,),
             )
@@ -196,22 +206,12 @@ def drop_old_versions(settings: Settings) -> list[str]:
         events = ledger.read(warehouse)
         kept = kept_versions(events)
         known = {event.model_version for event in events if event.event == TRAINED}
-        tables = [
-            row["table_name"]
-            for row in warehouse.query(
-                "select table_name from information_schema.tables "
-                "where table_schema = ? and starts_with(table_name, ?) order by table_name",
-                (MODEL_SCHEMA, MODEL_TABLE_PREFIX),
-            )
-        ]
-        versions = [table.removeprefix(MODEL_TABLE_PREFIX) for table in tables]
+        versions = [name.removeprefix(MODEL_PREFIX) for name in warehouse.models(MODEL_PREFIX)]
         # A version that was made by hand (`dbt build`: `dev...`) is nobody's to drop. One that was
         # built by a run which died before the ledger heard of it is told by its name.
         dropped = [v for v in versions if v not in kept and (v in known or _is_run_version(v))]
         for version in dropped:
-            warehouse.execute(
-                f"drop table if exists {quote(f'{MODEL_SCHEMA}.{model_relation(version)}')}"
-            )
+            warehouse.drop_model(model_relation(version))
     removed = [
         version
         for version in bundle.bundle_versions(settings)
@@ -233,35 +233,16 @@ def kept_versions(events: Sequence[Event]) -> set[str]:
 
 
 def has_model(settings: Settings, model_version: str) -> bool:
-    """Whether the version's model table still exists."""
+    """Whether the version's model still exists."""
     with open_warehouse(settings) as warehouse:
         return _has_model(warehouse, model_version)
 
 
 def _has_model(warehouse: Warehouse, model_version: str) -> bool:
-    return warehouse.relation_exists(MODEL_SCHEMA, model_relation(model_version))
+    name = model_relation(model_version)
+    return name in warehouse.models(name)
 
 
 def _is_run_version(version: str) -> bool:
     """Whether the name starts with a run's id: YYYYMMDDtHHMMSS_."""
     return len(version) > 16 and version[:8].isdigit() and version[8] == "t" and version[15] == "_"
-
-
-def _copy_champion(warehouse: Warehouse, model_version: str) -> bool:
-    """Make `deal_duplicate_champion` a copy of the version's model; False where it is one."""
-    champion = quote(f"{MODEL_SCHEMA}.{CHAMPION_TABLE}")
-    model = quote(f"{MODEL_SCHEMA}.{model_relation(model_version)}")
-    if warehouse.relation_exists(MODEL_SCHEMA, CHAMPION_TABLE):
-        columns = (
-            "select column_name, data_type from information_schema.columns where table_name = ?"
-        )
-        same_columns = warehouse.query(columns, (CHAMPION_TABLE,)) == warehouse.query(
-            columns, (model_relation(model_version),)
-        )
-        if same_columns and not warehouse.query(
-            f"(from {champion} except all from {model}) union all "
-            f"(from {model} except all from {champion}) limit 1"
-        ):
-            return False
-    warehouse.execute(f"create or replace table {champion} as from {model}")
-    return True

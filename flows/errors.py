@@ -5,6 +5,7 @@
     OnedealError                1  something failed; the message says what and what to do
      ├── SettingsError          1  an environment variable or the project directory is wrong
      ├── WarehouseError         1  the warehouse can't be opened or read
+     │    ├── WarehouseDenied   1  the warehouse refuses it to this user
      │    └── WarehouseMemory   1  the warehouse's engine needs more memory than it may take
      ├── DbtFailed              1  dbt stopped: which nodes, their messages, the log file
      ├── BundleError            1  a serving bundle is missing, incomplete or was altered
@@ -32,6 +33,7 @@ __all__ = [
     "OnedealError",
     "RunInProgress",
     "SettingsError",
+    "WarehouseDenied",
     "WarehouseError",
     "WarehouseLocked",
     "WarehouseMemory",
@@ -50,6 +52,10 @@ class SettingsError(OnedealError):
 
 class WarehouseError(OnedealError):
     """The warehouse can't be opened or read."""
+
+
+class WarehouseDenied(WarehouseError):
+    """The warehouse refuses it to this user."""
 
 
 class WarehouseMemory(WarehouseError):

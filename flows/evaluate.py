@@ -18,10 +18,10 @@ from flows.dbt import Dbt, OnNode
 from flows.deploy import converge
 from flows.errors import InputRejected, NothingToDo
 from flows.lock import writer_lock
-from flows.retrain import FILE_EVALUATION, new_run_id
+from flows.retrain import FILE_EVALUATION
 from flows.settings import Settings
 from flows.steps import StepRunner, call
-from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+from flows.warehouse import Warehouse, open_warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +74,7 @@ def evaluate(
     """
     if out is not None:
         _check_out(labels, out)
+    settings = settings.for_run("evaluate")
     with writer_lock(settings, "evaluate"):
         pairs = run("read", read_pairs, settings, labels, mapping, split)
         with open_warehouse(settings) as warehouse:
@@ -84,7 +85,7 @@ def evaluate(
                 "`onedeal retrain`."
             )
         dbt = Dbt(settings, on_node=on_node)
-        run("converge", converge, settings, dbt, new_run_id())
+        run("converge", converge, settings, dbt, settings.run_id)
         run("predict", predict_pairs, settings, dbt, pairs)
         with open_warehouse(settings) as warehouse:
             if out is not None:
@@ -131,9 +132,8 @@ def read_pairs(
 
 def predict_pairs(settings: Settings, dbt: Dbt, pairs: pa.Table) -> None:
     """Hand the pairs to dbt, and let it compute their probabilities and the figures."""
-    with open_warehouse(settings) as warehouse, warehouse.transaction():
-        warehouse.execute(f"delete from {PAIRS_TABLE}")
-        warehouse.append(PAIRS_TABLE, pairs.to_batches())
+    with open_warehouse(settings) as warehouse:
+        warehouse.replace(PAIRS_TABLE, pairs.to_batches())
     # Deals that were ingested since the last run have no tokens yet.
     dbt.build("evaluate the file", ["+int_deals__tokens", *FILE_EVALUATION])
 
@@ -144,7 +144,8 @@ def write_predictions(warehouse: Warehouse, pairs: pa.Table, out: Path) -> None:
         (row["a"], row["b"]): (row["probability"], row["predicted_is_duplicate"])
         for row in warehouse.query(
             "select least(deal_id_a, deal_id_b) as a, greatest(deal_id_a, deal_id_b) as b, "
-            f"probability, predicted_is_duplicate from {MODEL_SCHEMA}.evaluation_file_predictions"
+            "probability, predicted_is_duplicate "
+            f"from {warehouse.name('evaluation_file_predictions')}"
         )
     }
     aside = out.with_name(f".{out.name}.unfinished")
@@ -166,7 +167,8 @@ def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[tuple[int, str,
         known = {
             row["deal_id"]
             for row in warehouse.query(
-                "select distinct deal_id from onedeal_raw.raw_deals where deal_name is not null"
+                f"select distinct deal_id from {warehouse.name('onedeal_raw.raw_deals')} "
+                "where deal_name is not null"
             )
         }
     wrong: list[tuple[int, str, str]] = []
@@ -238,6 +240,6 @@ def _contradictions(pairs: pa.Table) -> int:
 def _read_metrics(warehouse: Warehouse, champion: str, contradictions: int) -> FileEvaluation:
     figures = warehouse.query(
         "select pairs, positives, threshold, precision, recall, f1_score, average_precision "
-        f"from {MODEL_SCHEMA}.evaluation_file_metrics"
+        f"from {warehouse.name('evaluation_file_metrics')}"
     )[0]
     return FileEvaluation(champion=champion, contradictions=contradictions, **figures)

@@ -41,9 +41,6 @@ from flows.warehouse import Warehouse, open_warehouse, utc_now
 Kind = Literal["deals", "labels"]
 Progress = Callable[[str], None]
 
-CHUNK_ROWS = 100_000
-"""Rows that are compared with the raw table in one query; a chunk also ends at CHUNK_BYTES."""
-CHUNK_BYTES = 32 * 1024 * 1024
 WAREHOUSE_MEMORY = ("150MB", "600MB", None)
 """What the warehouse's engine may take: at first, and when very long values need more."""
 _SECONDS_BETWEEN_REPORTS = 1.0
@@ -274,6 +271,7 @@ def _ingest(
     split: Sequence[str] | None,
     on_progress: Progress,
 ) -> IngestReport:
+    settings = settings.for_run(f"ingest {kind}")
     contract = load_contract(settings.project_dir)
     if mapping is not None:
         # A mistake in the mapping concerns every file: say it once, before any is read.
@@ -371,8 +369,7 @@ def _write_file(
     counts = Counts()
     shown: list[RejectedRow] = []
     with warehouse.transaction():
-        for rejected in _load(warehouse, contract, opened, counts, on_progress):
-            shown += rejected[: _REASONS_SHOWN - len(shown)]
+        _load(warehouse, contract, opened, counts, shown, on_progress)
         _refuse_nothing(opened, counts, shown)
         if _state(opened.path) != opened.state:
             raise InputRejected(
@@ -403,7 +400,10 @@ def _announcement(opened: Opened) -> str:
 
 def _is_ingested(warehouse: Warehouse, contract: Contract, fingerprint: str) -> bool:
     table = contract.table("ingested_files").qualified
-    found = warehouse.query(f"select 1 from {table} where file_sha256 = ?", (fingerprint,))
+    found = warehouse.query(
+        f"select 1 as one from {warehouse.name(table)} where file_sha256 = ? limit 1",
+        (fingerprint,),
+    )
     return bool(found)
 
 
@@ -412,41 +412,35 @@ def _load(
     contract: Contract,
     opened: Opened,
     counts: Counts,
+    shown: list[RejectedRow],
     on_progress: Progress,
-) -> Iterator[list[RejectedRow]]:
-    """Write the file's rows, chunk by chunk, and then the file itself; yield the rejected rows."""
-    through = _deals_query(opened.table) if opened.kind == "deals" else _labels_query(opened.table)
+) -> None:
+    """Write the file's rows and then the file itself; count them, and show the first rejected."""
     ingested_files = contract.table("ingested_files")
     start = _start(warehouse, ingested_files)
-    chunk: list[pa.RecordBatch] = []
     reported = time.monotonic()
-
-    def write() -> None:
-        rows = sum(batch.num_rows for batch in chunk)
-        added = warehouse.append(opened.table.qualified, chunk, through) if rows else 0
-        counts.accepted += added
-        counts.unchanged += rows - added
-        chunk.clear()
-
     read = 0
-    for batch in opened.source.batches(opened.columns):
-        part = _convert_batch(opened, batch, start + timedelta(microseconds=read))
-        read += batch.rows
-        chunk.append(part.accepted)
-        if (
-            sum(b.num_rows for b in chunk) >= CHUNK_ROWS
-            or sum(b.nbytes for b in chunk) >= CHUNK_BYTES
-        ):
-            write()
-        if part.rejected:
-            _append_rejected(warehouse, contract, opened, part.rejected, start)
-        counts.rejected += len(part.rejected)
-        counts.skipped += part.skipped
-        yield part.rejected
-        if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
-            reported = time.monotonic()
-            on_progress(f"{opened.path.name}: {read:,} rows read")
-    write()
+
+    def accepted() -> Iterator[pa.RecordBatch]:
+        nonlocal read, reported
+        for batch in opened.source.batches(opened.columns):
+            part = _convert_batch(opened, batch, start + timedelta(microseconds=read))
+            read += batch.rows
+            if part.rejected:
+                _append_rejected(warehouse, contract, opened, part.rejected, start)
+                shown.extend(part.rejected[: _REASONS_SHOWN - len(shown)])
+            counts.unchanged += part.accepted.num_rows
+            counts.rejected += len(part.rejected)
+            counts.skipped += part.skipped
+            if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
+                reported = time.monotonic()
+                on_progress(f"{opened.path.name}: {read:,} rows read")
+            yield part.accepted
+
+    news = _deals_query if opened.kind == "deals" else _labels_query
+    table = opened.table.qualified
+    counts.accepted = warehouse.append(table, accepted(), news(opened.table, warehouse.name(table)))
+    counts.unchanged -= counts.accepted
     record = {
         "file_sha256": opened.fingerprint,
         "file_name": opened.path.name,
@@ -464,7 +458,9 @@ def _load(
 
 def _start(warehouse: Warehouse, ingested_files: Table) -> datetime:
     """The time of a file's first row: now, but after all rows before it, even if the clock errs."""
-    rows = warehouse.query(f"select max(_ingested_at) as latest from {ingested_files.qualified}")
+    rows = warehouse.query(
+        f"select max(_ingested_at) as latest from {warehouse.name(ingested_files.qualified)}"
+    )
     latest: datetime | None = rows[0]["latest"]
     now = utc_now()
     return now if latest is None else max(now, latest + timedelta(microseconds=1))
@@ -638,23 +634,30 @@ def _complete_labels(
 # --- what stands there already -----------------------------------------------------------------
 
 
-def _deals_query(table: Table) -> str:
+def _deals_query(table: Table, name: str) -> str:
     """The rows of `incoming` that say something new about their deal.
 
     Staging takes, of a deal's rows, the one with the latest time of change, and of those with the
     same time the one that came last. So a row is no news when it equals the last one of its time: a
     row of an older export that comes again is none, and one that goes back to a former value is.
     """
-    columns = [name for name in table.column_names if name != "_ingested_at"]
+    # Each value with its length before it: no two rows are written alike.
+    texts = [f"cast({column} as string)" for column in table.column_names]
+    values = [
+        f"coalesce(cast(length({text}) as string) || ':' || {text}, '-')"
+        for column, text in zip(table.column_names, texts, strict=True)
+        if column != "_ingested_at"
+    ]
     return _news(
         table,
+        name,
         key="deal_id",
-        state=f"md5(cast(to_json(struct_pack({', '.join(columns)})) as varchar))",
-        lineage="deal_id, coalesce(updated_at, created_at)",
+        state=f"md5({' || '.join(values)})",
+        lineage=("deal_id", "coalesce(updated_at, created_at)"),
     )
 
 
-def _labels_query(table: Table) -> str:
+def _labels_query(table: Table, name: str) -> str:
     """The rows of `incoming` that are news about their pair, from their hand and source.
 
     A verdict without a time of its own is compared with the last one of that hand and source, so
@@ -662,34 +665,46 @@ def _labels_query(table: Table) -> str:
     """
     return _news(
         table,
+        name,
         key="least(deal_id_a, deal_id_b)",
         state="is_duplicate",
         lineage=(
-            "least(deal_id_a, deal_id_b), greatest(deal_id_a, deal_id_b), label_source, labelled_by"
+            "least(deal_id_a, deal_id_b)",
+            "greatest(deal_id_a, deal_id_b)",
+            "label_source",
+            "labelled_by",
         ),
         lineage_of_told="labelled_at",
     )
 
 
-def _news(table: Table, key: str, state: str, lineage: str, lineage_of_told: str = "") -> str:
+def _news(
+    table: Table,
+    name: str,
+    key: str,
+    state: str,
+    lineage: Sequence[str],
+    lineage_of_told: str = "",
+) -> str:
     """The rows of `incoming` whose `state` differs from that of the row before in their lineage.
 
-    `key` is an expression by which the rows of `table` are found that matter; with
+    `name` is the table's in SQL, `key` an expression by which its rows are found that matter; with
     `lineage_of_told`, rows that told their time themselves have a lineage of their own per time.
     """
-    names = ", ".join(table.column_names)
+    lineage_names = ", ".join(f"lineage_{number}" for number in range(len(lineage)))
+    lineage_columns = ", ".join(f"{one} as lineage_{n}" for n, one in enumerate(lineage))
     before = "lag(state) over (partition by {} order by is_incoming, _ingested_at)".format
-    previous, told_incoming, told_existing = before("lineage"), "", ""
+    previous, told_incoming, told_existing = before(lineage_names), "", ""
     if lineage_of_told:
         previous = (
-            f"case when {_TIME_WAS_TOLD} then {before('lineage, ' + lineage_of_told)} "
+            f"case when {_TIME_WAS_TOLD} then {before(f'{lineage_names}, {lineage_of_told}')} "
             f"else {previous} end"
         )
         told_incoming = f", {lineage_of_told}, {_TIME_WAS_TOLD}"
-        told_existing = f", {lineage_of_told}, false"
+        told_existing = f", {lineage_of_told}, false as {_TIME_WAS_TOLD}"
     # Windows over narrow rows; the wide ones are fetched by the time that each row has for itself.
     return f"""
-        select {names}
+        select {", ".join(table.column_names)}
         from incoming
         where _ingested_at in (
             select _ingested_at
@@ -700,7 +715,7 @@ def _news(table: Table, key: str, state: str, lineage: str, lineage_of_told: str
                         _ingested_at,
                         true as is_incoming,
                         {state} as state,
-                        row({lineage}) as lineage{told_incoming}
+                        {lineage_columns}{told_incoming}
                     from incoming
 
                     union all
@@ -709,12 +724,11 @@ def _news(table: Table, key: str, state: str, lineage: str, lineage_of_told: str
                         _ingested_at,
                         false as is_incoming,
                         {state} as state,
-                        row({lineage}) as lineage{told_existing}
-                    from {table.qualified}
+                        {lineage_columns}{told_existing}
+                    from {name}
                     where {key} in (select {key} from incoming)
-                )
-            )
+                ) as versions
+            ) as compared
             where is_incoming and state is distinct from previous_state
         )
-        order by _ingested_at
     """

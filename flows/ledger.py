@@ -63,47 +63,52 @@ def record(warehouse: Warehouse, run_id: str, entries: Sequence[Entry]) -> list[
     for entry in entries:
         if entry.event not in EVENTS:
             raise ValueError(f"unknown event {entry.event!r}; the ledger knows {', '.join(EVENTS)}")
+    if not entries:
+        return []
+    table = warehouse.name(TABLE)
+    latest = warehouse.query(f"select max(occurred_at) as latest from {table}")[0]["latest"]
+    now = utc_now()
+    if latest is not None and now <= latest:
+        now = latest + timedelta(microseconds=1)
     written = []
-    with warehouse.transaction():
-        latest = warehouse.query(f"select max(occurred_at) as latest from {TABLE}")[0]["latest"]
-        now = utc_now()
-        if latest is not None and now <= latest:
-            now = latest + timedelta(microseconds=1)
-        for number, entry in enumerate(entries):
-            occurred_at = now + timedelta(microseconds=number)
-            event = Event(
-                event_id=f"{occurred_at:%Y%m%dt%H%M%S%f}_{secrets.token_hex(3)}",
-                model_version=entry.model_version,
-                event=entry.event,
-                occurred_at=occurred_at,
-                run_id=run_id,
-                details=dict(entry.details),
+    for number, entry in enumerate(entries):
+        occurred_at = now + timedelta(microseconds=number)
+        event = Event(
+            event_id=f"{occurred_at:%Y%m%dt%H%M%S%f}_{secrets.token_hex(3)}",
+            model_version=entry.model_version,
+            event=entry.event,
+            occurred_at=occurred_at,
+            run_id=run_id,
+            details=dict(entry.details),
+        )
+        written.append(event)
+    # One statement: there is no half of it.
+    warehouse.execute(
+        f"insert into {table} (event_id, model_version, event, occurred_at, run_id, details) "
+        f"values {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(written))}",
+        [
+            value
+            for event in written
+            for value in (
+                event.event_id,
+                event.model_version,
+                event.event,
+                event.occurred_at,
+                event.run_id,
+                json.dumps(event.details, default=str),
             )
-            warehouse.execute(
-                f"insert into {TABLE} "
-                "(event_id, model_version, event, occurred_at, run_id, details) "
-                "values (?, ?, ?, ?, ?, ?)",
-                (
-                    event.event_id,
-                    event.model_version,
-                    event.event,
-                    event.occurred_at,
-                    event.run_id,
-                    json.dumps(event.details, default=str),
-                ),
-            )
-            written.append(event)
+        ],
+    )
     return written
 
 
 def read(warehouse: Warehouse) -> list[Event]:
     """All events, oldest first. Empty when the ledger does not exist yet."""
-    schema, name = TABLE.split(".")
-    if not warehouse.relation_exists(schema, name):
+    if not warehouse.exists(TABLE):
         return []
     rows = warehouse.query(
         "select event_id, model_version, event, occurred_at, run_id, details "
-        f"from {TABLE} order by occurred_at, event_id"
+        f"from {warehouse.name(TABLE)} order by occurred_at, event_id"
     )
     return [Event(**{**row, "details": json.loads(row["details"] or "{}")}) for row in rows]
 

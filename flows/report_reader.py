@@ -25,7 +25,7 @@ from flows.report_data import (
     RunReport,
     SegmentFigures,
 )
-from flows.warehouse import MODEL_SCHEMA, Warehouse, utc_now
+from flows.warehouse import Warehouse, utc_now
 
 LARGEST_GROUPS = 10
 """How many groups of duplicates the report shows."""
@@ -122,9 +122,9 @@ class _Reader:
 
     def rows(self, table: str, select: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """`select` with `{table}` filled in; no rows where the table does not exist."""
-        if not self.warehouse.relation_exists(MODEL_SCHEMA, table):
+        if not self.warehouse.exists(table):
             return []
-        return self.warehouse.query(select.format(table=f"{MODEL_SCHEMA}.{table}"), params)
+        return self.warehouse.query(select.format(table=self.warehouse.name(table)), params)
 
     def models(
         self, judged: str, run_id: str
@@ -137,7 +137,7 @@ class _Reader:
         if found is None:
             held = ", ".join(one.model_version for one in candidates) or "no candidate"
             raise OnedealError(
-                f"{MODEL_SCHEMA}.model_evaluation holds {held}, not {judged}, the model that run "
+                f"model_evaluation holds {held}, not {judged}, the model that run "
                 f"{run_id} decided about. A report can only be made before the next run replaces "
                 "the evaluation tables."
             )
@@ -153,10 +153,10 @@ class _Reader:
         is_duplicate: tuple[int, ...] = ()
         probability: tuple[float, ...] = ()
         pair_weight: tuple[float, ...] = ()
-        if self.warehouse.relation_exists(MODEL_SCHEMA, "validation_predictions"):
+        if self.warehouse.exists("validation_predictions"):
             scored = self.warehouse.arrow(
                 "select is_duplicate, probability, pair_weight from "
-                f"{MODEL_SCHEMA}.validation_predictions "
+                f"{self.warehouse.name('validation_predictions')} "
                 "where model_version = ? and role = ? "
                 "and is_duplicate is not null and probability is not null order by pair_id",
                 (version, role),
@@ -235,11 +235,12 @@ class _Reader:
     def counts(self) -> DataCounts:
         labels = self.one_row(
             "stg_crm__deal_labels",
-            "select count(*) as n, count(*) filter (where is_duplicate) as duplicates from {table}",
+            "select count(*) as n, count(case when is_duplicate then 1 end) as duplicates "
+            "from {table}",
         )
         groups = self.one_row(
             "duplicate_groups",
-            "select count(*) as deals, count(distinct group_id) as groups from {table}",
+            "select count(*) as deals, count(distinct group_id) as n_groups from {table}",
         )
         amounts = self.rows(
             "duplicate_groups",
@@ -253,9 +254,9 @@ class _Reader:
             duplicate_labels=labels.get("duplicates"),
             predicted_duplicates=self.one_row(
                 "deal_predictions",
-                "select count(*) filter (where is_predicted_duplicate) as n from {table}",
+                "select count(case when is_predicted_duplicate then 1 end) as n from {table}",
             ).get("n"),
-            groups=groups.get("groups"),
+            groups=groups.get("n_groups"),
             deals_in_groups=groups.get("deals"),
             review_queue=self.n_rows("review_queue"),
             counted_twice=tuple(
@@ -264,7 +265,7 @@ class _Reader:
         )
 
     def largest_groups(self) -> tuple[DuplicateGroup, ...]:
-        if not self.warehouse.relation_exists(MODEL_SCHEMA, "stg_crm__deals"):
+        if not self.warehouse.exists("stg_crm__deals"):
             return ()
         rows = self.rows(
             "duplicate_groups",
@@ -283,7 +284,7 @@ class _Reader:
 
             select duplicate_group.*, deals.deal_name, deals.company_name
             from duplicate_group
-            left join {MODEL_SCHEMA}.stg_crm__deals as deals
+            left join {self.warehouse.name("stg_crm__deals")} as deals
                 on deals.deal_id = duplicate_group.survivor_deal_id
             -- a sum over several currencies says nothing, so it ranks nowhere
             order by

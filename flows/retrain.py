@@ -13,10 +13,9 @@ nobody decided on, a promotion that was not deployed) is finished or removed by 
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from flows.deploy import (
     drop_old_versions,
     model_relation,
     score_pairs,
+    serving_sql,
     write_run_report,
 )
 from flows.gate import Agreement, Comparison, Decision, Evaluation, Reason, Segment
@@ -37,7 +37,7 @@ from flows.ledger import EVALUATED, PROMOTED, REJECTED, TRAINED, Entry
 from flows.lock import writer_lock
 from flows.settings import Settings
 from flows.steps import StepRunner, call
-from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+from flows.warehouse import Warehouse, open_warehouse
 
 FEATURES = ("path:models/staging", "path:models/matching", "path:models/features")
 TRAINING = ("path:models/training",)
@@ -112,11 +112,6 @@ class RetrainResult:
     report: Path | None = None
 
 
-def new_run_id() -> str:
-    """`YYYYMMDDtHHMMSS_<6 hex>`: the time of the run (UTC), and a short id."""
-    return f"{datetime.now(UTC):%Y%m%dt%H%M%S}_{secrets.token_hex(3)}"
-
-
 def retrain(
     settings: Settings,
     *,
@@ -132,7 +127,8 @@ def retrain(
     Raises RunInProgress when another command is writing, DbtFailed when a model or a data test
     fails, OnedealError for what else can go wrong; the champion stays in each case.
     """
-    run_id = new_run_id()
+    settings = settings.for_run("retrain")
+    run_id = settings.run_id
     dbt = Dbt(settings, {"run_version": run_id}, on_node)
     with writer_lock(settings, "retrain --force" if force else "retrain"):
         healed = run("converge", converge, settings, dbt, run_id)
@@ -218,7 +214,9 @@ def read_watermark(warehouse: Warehouse) -> dict[str, str | None]:
     """The newest `_ingested_at` of deals and labels, ISO 8601; None where there are none."""
     found: dict[str, str | None] = {}
     for name, table in (("deals", "raw_deals"), ("labels", "deal_labels")):
-        newest = warehouse.query(f"select max(_ingested_at) as t from onedeal_raw.{table}")[0]["t"]
+        newest = warehouse.query(
+            f"select max(_ingested_at) as t from {warehouse.name(f'onedeal_raw.{table}')}"
+        )[0]["t"]
         found[name] = None if newest is None else newest.isoformat()
     return found
 
@@ -233,8 +231,9 @@ def missing_labels(settings: Settings) -> str | None:
     with open_warehouse(settings) as warehouse:
         counts = {
             table: warehouse.query(
-                "select count(*) filter (where is_duplicate = 1) as duplicates, "
-                f"count(*) filter (where is_duplicate = 0) as others from {MODEL_SCHEMA}.{table}"
+                "select count(case when is_duplicate = 1 then 1 end) as duplicates, "
+                "count(case when is_duplicate = 0 then 1 end) as others "
+                f"from {warehouse.name(table)}"
             )[0]
             for table in ("training_features", "validation_set")
         }
@@ -281,7 +280,7 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
     """Read the evaluation tables; only this run's candidates count."""
     columns = ", ".join(f.name for f in fields(Evaluation))
     rows = warehouse.query(
-        f"select role, {columns} from {MODEL_SCHEMA}.model_evaluation order by model_version"
+        f"select role, {columns} from {warehouse.name('model_evaluation')} order by model_version"
     )
     candidates, champion = [], None
     for row in rows:
@@ -293,7 +292,7 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
             candidates.append(evaluation)
     comparison_columns = ", ".join(f.name for f in fields(Comparison))
     comparisons = warehouse.query(
-        f"select {comparison_columns} from {MODEL_SCHEMA}.model_comparison"
+        f"select {comparison_columns} from {warehouse.name('model_comparison')}"
     )
     segments = {c.model_version: _segments(warehouse, c.model_version) for c in candidates}
     return Evaluations(
@@ -302,7 +301,7 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
 
 
 def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
-    table = f"{MODEL_SCHEMA}.model_evaluation_by_segment"
+    table = warehouse.name("model_evaluation_by_segment")
     rows = warehouse.query(
         "select c.segment_name, c.segment_value, c.n_positives, "
         "c.average_precision as candidate_average_precision, "
@@ -318,7 +317,7 @@ def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
 
 def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
     """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs."""
-    sql = dbt.compile_analyses()
+    sql = serving_sql(settings, dbt)
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
             settings,
@@ -405,7 +404,9 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 def _rows_since(warehouse: Warehouse, table: str, seen: str | None) -> int:
     since = datetime.min if seen is None else datetime.fromisoformat(seen)
-    rows = warehouse.query(f"select count(*) as n from {table} where _ingested_at > ?", (since,))
+    rows = warehouse.query(
+        f"select count(*) as n from {warehouse.name(table)} where _ingested_at > ?", (since,)
+    )
     return int(rows[0]["n"])
 
 

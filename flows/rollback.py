@@ -16,7 +16,6 @@ from flows.deploy import converge, deploy, has_model, model_relation, score_pair
 from flows.errors import BundleError, InputRejected, NothingToDo
 from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
 from flows.lock import writer_lock
-from flows.retrain import new_run_id
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.warehouse import open_warehouse
@@ -49,7 +48,8 @@ def rollback(
     champion or the version is champion already, InputRejected when the version never was champion
     or its model or bundle is gone.
     """
-    run_id = new_run_id()
+    settings = settings.for_run("rollback")
+    run_id = settings.run_id
     dbt = Dbt(settings, on_node=on_node)
     with writer_lock(settings, "rollback"):
         events = _events(settings)
@@ -101,7 +101,8 @@ def promote(
     Raises InputRejected when the gate never judged the version, its model or bundle is gone, or the
     reason is empty; NothingToDo when it is the champion already.
     """
-    run_id = new_run_id()
+    settings = settings.for_run("promote")
+    run_id = settings.run_id
     dbt = Dbt(settings, on_node=on_node)
     if not reason.strip():
         raise InputRejected("A promotion by hand needs a reason: --reason 'why'.")
@@ -157,7 +158,7 @@ def _events(settings: Settings) -> list[Event]:
 
 
 def _check_deployable(settings: Settings, version: str) -> None:
-    """Refuse a version whose model table or bundle is gone or damaged."""
+    """Refuse a version whose model or bundle is gone or damaged."""
     if not has_model(settings, version):
         raise InputRejected(
             f"{version} can't become champion: its model {model_relation(version)} was dropped. "

@@ -9,10 +9,10 @@ from flows.dbt import Dbt, OnNode
 from flows.deploy import converge, score_pairs
 from flows.errors import NothingToDo
 from flows.lock import writer_lock
-from flows.retrain import build_features, new_run_id
+from flows.retrain import build_features
 from flows.settings import Settings
 from flows.steps import StepRunner, call
-from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+from flows.warehouse import Warehouse, open_warehouse
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def score(
     Deals that were ingested since the last run are taken in. Raises NothingToDo when there is no
     champion yet, RunInProgress when another command is writing.
     """
+    settings = settings.for_run("score")
     dbt = Dbt(settings, on_node=on_node)
     with writer_lock(settings, "score"):
         with open_warehouse(settings) as warehouse:
@@ -44,7 +45,7 @@ def score(
                 "There is no champion to score with yet. Ingest deals and labels, then run "
                 "`onedeal retrain`."
             )
-        run("converge", converge, settings, dbt, new_run_id())
+        run("converge", converge, settings, dbt, settings.run_id)
         run("features", build_features, dbt)
         run("score", score_pairs, settings, dbt)
         with open_warehouse(settings) as warehouse:
@@ -53,15 +54,16 @@ def score(
 
 def read_scores(warehouse: Warehouse, champion: str) -> ScoreResult:
     """Count what the inference tables hold."""
+    predictions = warehouse.name("deal_predictions")
+    groups = warehouse.name("duplicate_groups")
     counts = warehouse.query(
         f"""
         select
-            (select count(*) from {MODEL_SCHEMA}.deal_predictions) as pairs,
-            (select count(*) from {MODEL_SCHEMA}.deal_predictions where is_predicted_duplicate)
-                as duplicates,
-            (select count(distinct group_id) from {MODEL_SCHEMA}.duplicate_groups) as groups,
-            (select count(*) from {MODEL_SCHEMA}.duplicate_groups) as deals_in_groups,
-            (select count(*) from {MODEL_SCHEMA}.review_queue) as to_review
+            (select count(*) from {predictions}) as pairs,
+            (select count(*) from {predictions} where is_predicted_duplicate) as duplicates,
+            (select count(distinct group_id) from {groups}) as n_groups,
+            (select count(*) from {groups}) as deals_in_groups,
+            (select count(*) from {warehouse.name("review_queue")}) as to_review
         """
     )[0]
-    return ScoreResult(champion=champion, **counts)
+    return ScoreResult(champion=champion, groups=counts.pop("n_groups"), **counts)

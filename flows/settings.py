@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.errors import SettingsError
@@ -13,16 +15,19 @@ DEFAULT_TARGET = "local"
 
 @dataclass(frozen=True)
 class Settings:
-    """The paths and the target of one run. All paths are absolute.
+    """The paths and the target of one run, and which run it is. All paths are absolute.
 
     home: state of this installation (warehouse file, bundles, reports, dbt's artifacts).
     project_dir: the dbt project, the directory of `dbt_project.yml`.
     target: the dbt target, `local` by default.
+    command, run_id: what runs; on BigQuery they label every job.
     """
 
     home: Path
     project_dir: Path
     target: str = DEFAULT_TARGET
+    command: str = ""
+    run_id: str = ""
 
     @classmethod
     def from_env(cls, target: str | None = None) -> Settings:
@@ -37,6 +42,10 @@ class Settings:
             project_dir=project_dir,
             target=target or os.environ.get("ONEDEAL_TARGET") or DEFAULT_TARGET,
         )
+
+    def for_run(self, command: str) -> Settings:
+        """The settings of a new run of `command`, with an identifier of its own."""
+        return replace(self, command=command, run_id=new_run_id())
 
     @property
     def warehouse_path(self) -> Path:
@@ -60,7 +69,7 @@ class Settings:
 
     @property
     def lock_path(self) -> Path:
-        """The lock that every writer holds: DuckDB has one writer."""
+        """The lock that every writer on this home holds."""
         return self.home / "retrain.lock"
 
     @property
@@ -72,6 +81,11 @@ class Settings:
     def dbt_log_path(self) -> Path:
         """The directory of `dbt.log`."""
         return self.home / "dbt" / "logs"
+
+
+def new_run_id() -> str:
+    """`YYYYMMDDtHHMMSS_<6 hex>`: the time of the run (UTC), and a short id."""
+    return f"{datetime.now(UTC):%Y%m%dt%H%M%S}_{secrets.token_hex(3)}"
 
 
 def _project_dir() -> Path:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flows import bundle, ledger
-from flows.errors import WarehouseLocked
+from flows.errors import WarehouseDenied, WarehouseLocked
 from flows.ledger import Event
 from flows.lock import Holder, describe, holder, is_locked
+from flows.profile import target_type
 from flows.settings import Settings
-from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+from flows.warehouse import JobCost, Warehouse, open_warehouse
 
 LAST_RUNS = 5
 
@@ -77,6 +78,17 @@ class ScoreStatus:
 
 
 @dataclass(frozen=True)
+class CostStatus:
+    """What the jobs of the last runs cost, by run and dbt node, the dearest first.
+
+    Empty where jobs cost nothing. unknown: why they could not be told.
+    """
+
+    jobs: tuple[JobCost, ...]
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything `onedeal status` shows."""
 
@@ -87,6 +99,7 @@ class Status:
     runs: tuple[RunStatus, ...]
     data: DataStatus
     scores: ScoreStatus
+    costs: CostStatus
     latest_report: Path | None
     bundles: tuple[str, ...]
     current_bundle: str | None
@@ -95,18 +108,23 @@ class Status:
 def status(settings: Settings) -> Status:
     """Read the status, without changing anything.
 
+    What jobs cost is read of BigQuery's job statistics; without the permission to see those, the
+    status says so.
+
     Raises WarehouseLocked when another process has the warehouse open at this moment.
     """
     running = holder(settings) if is_locked(settings) else None
     events: list[Event] = []
     data = DataStatus(0, 0, None, None, 0, 0, 0)
     scores = ScoreStatus(None, None, None)
-    if settings.warehouse_path.exists():
+    costs = CostStatus(())
+    if target_type(settings) != "duckdb" or settings.warehouse_path.exists():
         try:
             with open_warehouse(settings, read_only=True) as warehouse:
                 events = ledger.read(warehouse)
                 data = _data(warehouse, events)
                 scores = _scores(warehouse)
+                costs = _costs(warehouse, events)
         except WarehouseLocked as error:
             if running is None:
                 raise
@@ -123,6 +141,7 @@ def status(settings: Settings) -> Status:
         runs=_runs(settings, events),
         data=data,
         scores=scores,
+        costs=costs,
         latest_report=latest if latest.exists() else None,
         bundles=tuple(bundle.bundle_versions(settings)),
         current_bundle=bundle.current_version(settings),
@@ -188,23 +207,24 @@ def _data(warehouse: Warehouse, events: Sequence[Event]) -> DataStatus:
     seen = dict(last.details.get("watermark") or {}) if last is not None else {}
     counts: dict[str, Any] = {}
     for name, table in (("deals", "raw_deals"), ("labels", "deal_labels")):
-        row = {"n": 0, "newest": None, "new": 0}
-        if warehouse.relation_exists("onedeal_raw", table):
+        row = {"n": 0, "newest": None, "n_new": 0}
+        if warehouse.exists(f"onedeal_raw.{table}"):
             since = datetime.fromisoformat(seen[name]) if seen.get(name) else datetime.min
             row = warehouse.query(
                 "select count(*) as n, max(_ingested_at) as newest, "
-                f"count(*) filter (where _ingested_at > ?) as new from onedeal_raw.{table}",
+                "count(case when _ingested_at > ? then 1 end) as n_new "
+                f"from {warehouse.name(f'onedeal_raw.{table}')}",
                 (since,),
             )[0]
         counts[name] = row
-    rejected = _count(warehouse, "onedeal_raw", "raw_deals_rejected")
+    rejected = _count(warehouse, "onedeal_raw.raw_deals_rejected")
     return DataStatus(
         deals=counts["deals"]["n"],
         labels=counts["labels"]["n"],
         last_deals_at=counts["deals"]["newest"],
         last_labels_at=counts["labels"]["newest"],
-        new_deals=counts["deals"]["new"],
-        new_labels=counts["labels"]["new"],
+        new_deals=counts["deals"]["n_new"],
+        new_labels=counts["labels"]["n_new"],
         rejected_rows=rejected or 0,
     )
 
@@ -212,14 +232,24 @@ def _data(warehouse: Warehouse, events: Sequence[Event]) -> DataStatus:
 def _scores(warehouse: Warehouse) -> ScoreStatus:
     return ScoreStatus(
         predicted_duplicates=_count(
-            warehouse, MODEL_SCHEMA, "deal_predictions", "*) filter (where is_predicted_duplicate"
+            warehouse, "deal_predictions", "count(case when is_predicted_duplicate then 1 end)"
         ),
-        groups=_count(warehouse, MODEL_SCHEMA, "duplicate_groups", "distinct group_id"),
-        review_queue=_count(warehouse, MODEL_SCHEMA, "review_queue"),
+        groups=_count(warehouse, "duplicate_groups", "count(distinct group_id)"),
+        review_queue=_count(warehouse, "review_queue"),
     )
 
 
-def _count(warehouse: Warehouse, schema: str, table: str, what: str = "*") -> int | None:
-    if not warehouse.relation_exists(schema, table):
+def _count(warehouse: Warehouse, relation: str, what: str = "count(*)") -> int | None:
+    if not warehouse.exists(relation):
         return None
-    return int(warehouse.query(f"select count({what}) as n from {schema}.{table}")[0]["n"])
+    return int(warehouse.query(f"select {what} as n from {warehouse.name(relation)}")[0]["n"])
+
+
+def _costs(warehouse: Warehouse, events: Sequence[Event]) -> CostStatus:
+    runs = list(dict.fromkeys(event.run_id for event in reversed(events)))[:LAST_RUNS]
+    if not runs:
+        return CostStatus(())
+    try:
+        return CostStatus(tuple(warehouse.job_costs(runs)))
+    except WarehouseDenied as error:
+        return CostStatus((), str(error))

@@ -1,7 +1,11 @@
 """The flows' own reads and writes. dbt does the rest.
 
-A connection here is short-lived: DuckDB lets one process write, and dbt opens the file too, so
-close the warehouse (leave the `with` block) before dbt runs.
+The target's adapter in dbt's profile decides which engine it is: DuckDB here, BigQuery in
+`flows.bigquery`, which is imported for it alone. SQL of the flows is what both accept; where they
+differ, it is a method.
+
+A connection is short-lived: DuckDB lets one process write, and dbt opens the file too, so close the
+warehouse (leave the `with` block) before dbt runs.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.contract import Contract, load_contract
 from flows.errors import WarehouseError, WarehouseLocked, WarehouseMemory
+from flows.profile import target_type
 from flows.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +28,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MODEL_SCHEMA = "onedeal"
-"""The schema of everything that dbt builds."""
+"""The schema of everything that dbt builds on DuckDB."""
+
+CHUNK_ROWS = 100_000
+"""Rows that DuckDB takes in at a time; a chunk also ends at CHUNK_BYTES."""
+CHUNK_BYTES = 32 * 1024 * 1024
 
 
 def utc_now() -> datetime:
@@ -31,21 +41,56 @@ def utc_now() -> datetime:
 
 
 def quote(identifier: str) -> str:
-    """`identifier` as a quoted SQL name; `schema.name` becomes two quoted names."""
+    """`identifier` as a quoted name of DuckDB; `schema.name` becomes two quoted names."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in identifier.split("."))
 
 
+@dataclass(frozen=True)
+class StoredModel:
+    """A trained model: its features in order, and a document that holds all of it.
+
+    The document is None where the engine keeps the model to itself.
+    """
+
+    features: tuple[str, ...]
+    document: str | None
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """What jobs of one run cost: those of one dbt node, or (node None) of the flow itself."""
+
+    run_id: str
+    node: str | None
+    started_at: datetime
+    jobs: int
+    bytes_processed: int
+    bytes_billed: int
+
+
 class Warehouse(Protocol):
-    """What flows need of a warehouse. Times are UTC without a zone, amounts are Decimal."""
+    """What flows need of a warehouse. Times are UTC without a zone, amounts are Decimal.
+
+    A relation is named `schema.name`, or by its name alone where dbt built it.
+    """
 
     def ensure_tables(self) -> None:
         """Create the tables of the contract that do not exist yet."""
+
+    def name(self, relation: str) -> str:
+        """How the relation is called in SQL."""
+
+    def exists(self, relation: str) -> bool:
+        """Whether a table or a view of that name exists."""
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The result's rows, each a dict by column name. `?` in `sql` stands for a parameter."""
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> None:
         """Run a statement whose result is of no interest."""
+
+    def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+        """The result as an Arrow table."""
 
     def append(
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
@@ -55,19 +100,35 @@ class Warehouse(Protocol):
         Batches are consumed as a stream; all must have the same schema. Columns of the table that
         they lack become NULL. `through` is a query over the relation `incoming`, which holds the
         batches: what it returns is appended in their stead (to leave out what stands there
-        already).
+        already). It may see the batches in parts, each with what was appended before it.
         """
 
-    def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
-        """The result as an Arrow table."""
-
-    def relation_exists(self, schema: str, name: str) -> bool:
-        """Whether a table or a view of that name exists."""
+    def replace(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
+        """Let `table` ("schema.name") hold these rows and no others, in one step."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Everything inside the block happens, or (on an exception) nothing of it.
+        """All that is appended inside the block stays, or (on an exception) nothing of it.
 
-        Raises WarehouseMemory, as `append` does, when the engine needs more than it may take.
+        Whether the block itself can read what it appended depends on the engine. Raises
+        WarehouseMemory, as `append` does, when the engine needs more than it may take.
+        """
+
+    def models(self, prefix: str) -> list[str]:
+        """The names of the trained models that start so, in order."""
+
+    def copy_model(self, model: str, copy: str) -> bool:
+        """Make `copy` a copy of a model, in one step; False where it is one already."""
+
+    def drop_model(self, model: str) -> None:
+        """Drop a trained model, if it exists."""
+
+    def read_model(self, model: str) -> StoredModel:
+        """A trained model, as far as it can be taken out of the warehouse."""
+
+    def job_costs(self, run_ids: Sequence[str]) -> list[JobCost]:
+        """What the jobs of these runs cost, the dearest first; empty where jobs cost nothing.
+
+        Raises WarehouseDenied when the user may not see them.
         """
 
     def limit_memory(self, limit: str | None) -> None:
@@ -92,6 +153,20 @@ class DuckDBWarehouse:
             self.execute(f"create schema if not exists {quote(table.schema)}")
             self.execute(f"create table if not exists {quote(table.qualified)} ({columns})")
 
+    def name(self, relation: str) -> str:
+        """How the relation is called in SQL."""
+        return quote(relation if "." in relation else f"{MODEL_SCHEMA}.{relation}")
+
+    def exists(self, relation: str) -> bool:
+        """Whether a table or a view of that name exists."""
+        schema, _, name = relation.rpartition(".")
+        return bool(
+            self.query(
+                "select 1 from information_schema.tables where table_schema = ? and table_name = ?",
+                (schema or MODEL_SCHEMA, name),
+            )
+        )
+
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The result's rows, each a dict by column name."""
         result = self.connection.execute(sql, list(params))
@@ -107,18 +182,12 @@ class DuckDBWarehouse:
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
     ) -> int:
         """Append batches to `table`, columns matched by name, and count the rows."""
+        return sum(self._append_chunk(table, chunk, through) for chunk in _chunks(batches))
+
+    def _append_chunk(self, table: str, chunk: list[pa.RecordBatch], through: str | None) -> int:
         import pyarrow as pa
 
-        stream = iter(batches)
-        first = next(stream, None)
-        if first is None:
-            return 0
-
-        def all_batches() -> Iterator[pa.RecordBatch]:
-            yield first
-            yield from stream
-
-        reader = pa.RecordBatchReader.from_batches(first.schema, all_batches())
+        reader = pa.RecordBatchReader.from_batches(chunk[0].schema, chunk)
         self.connection.register("batches_to_append", reader)
         with _memory_named():
             rows = self.query(
@@ -133,18 +202,15 @@ class DuckDBWarehouse:
         self.connection.unregister("batches_to_append")
         return int(rows[0]["Count"])
 
+    def replace(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
+        """Let `table` hold these rows and no others."""
+        with self.transaction():
+            self.execute(f"delete from {quote(table)}")
+            self.append(table, batches)
+
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
         """The result as an Arrow table."""
         return self.connection.sql(sql, params=list(params)).to_arrow_table()
-
-    def relation_exists(self, schema: str, name: str) -> bool:
-        """Whether a table or a view of that name exists."""
-        return bool(
-            self.query(
-                "select 1 from information_schema.tables where table_schema = ? and table_name = ?",
-                (schema, name),
-            )
-        )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -158,9 +224,60 @@ class DuckDBWarehouse:
         with _memory_named():
             self.connection.commit()
 
+    def models(self, prefix: str) -> list[str]:
+        """The names of the model tables that start so, in order."""
+        rows = self.query(
+            "select table_name from information_schema.tables "
+            "where table_schema = ? and starts_with(table_name, ?) order by table_name",
+            (MODEL_SCHEMA, prefix),
+        )
+        return [row["table_name"] for row in rows]
+
+    def copy_model(self, model: str, copy: str) -> bool:
+        """Make `copy` a copy of a model; False where it is one already."""
+        if self.exists(copy):
+            columns = (
+                "select column_name, data_type from information_schema.columns "
+                f"where table_schema = '{MODEL_SCHEMA}' and table_name = ?"
+            )
+            if self.query(columns, (copy,)) == self.query(columns, (model,)) and not self.query(
+                f"(from {self.name(copy)} except all from {self.name(model)}) union all "
+                f"(from {self.name(model)} except all from {self.name(copy)}) limit 1"
+            ):
+                return False
+        self.execute(f"create or replace table {self.name(copy)} as from {self.name(model)}")
+        return True
+
+    def drop_model(self, model: str) -> None:
+        """Drop a model table, if it exists."""
+        self.execute(f"drop table if exists {self.name(model)}")
+
+    def read_model(self, model: str) -> StoredModel:
+        """The model, whole: `duckdb_bqml` keeps it as a document."""
+        row = self.query(f"select features, model from {self.name(model)}")[0]
+        return StoredModel(tuple(row["features"]), row["model"])
+
+    def job_costs(self, run_ids: Sequence[str]) -> list[JobCost]:
+        """Nothing: a file has no jobs."""
+        return []
+
     def limit_memory(self, limit: str | None) -> None:
         """Bound the engine's memory; None: its own default."""
         self.execute("reset memory_limit" if limit is None else f"set memory_limit = '{limit}'")
+
+
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    chunk: list[pa.RecordBatch] = []
+    for batch in batches:
+        chunk.append(batch)
+        if (
+            sum(one.num_rows for one in chunk) >= CHUNK_ROWS
+            or sum(one.nbytes for one in chunk) >= CHUNK_BYTES
+        ):
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 @contextmanager
@@ -179,25 +296,33 @@ def _memory_named() -> Iterator[None]:
 
 
 @contextmanager
-def open_warehouse(settings: Settings, *, read_only: bool = False) -> Iterator[DuckDBWarehouse]:
+def open_warehouse(settings: Settings, *, read_only: bool = False) -> Iterator[Warehouse]:
     """Open the warehouse of the target, and close it at the end of the block.
 
-    The tables of the contract exist inside the block (unless `read_only`, which needs an existing
-    file). Raises WarehouseLocked when another process has the file open, WarehouseError when the
-    file is not a DuckDB database or the target has no warehouse that this command can open.
+    The tables of the contract exist inside the block (unless `read_only`, which on DuckDB needs an
+    existing file). Raises SettingsError when dbt's profile has no such target or one of an engine
+    that onedeal does not know, WarehouseLocked when another process has the DuckDB file open,
+    WarehouseError when the warehouse can't be opened.
     """
-    if settings.target != "local":
-        raise WarehouseError(
-            f"target {settings.target!r}: the onedeal command works on 'local'. "
-            f"Run dbt itself with --target {settings.target}."
-        )
     contract = load_contract(settings.project_dir)
-    connection = _connect(settings.warehouse_path, read_only)
-    try:
-        warehouse = DuckDBWarehouse(connection, contract)
+    if target_type(settings) == "bigquery":
+        # Only here: an install for DuckDB has nothing of Google's.
+        from flows.bigquery import open_bigquery
+
+        opened: AbstractContextManager[Warehouse] = open_bigquery(settings, contract)
+    else:
+        opened = _open_duckdb(settings, contract, read_only)
+    with opened as warehouse:
         if not read_only:
             warehouse.ensure_tables()
         yield warehouse
+
+
+@contextmanager
+def _open_duckdb(settings: Settings, contract: Contract, read_only: bool) -> Iterator[Warehouse]:
+    connection = _connect(settings.warehouse_path, read_only)
+    try:
+        yield DuckDBWarehouse(connection, contract)
     finally:
         connection.close()
 

@@ -24,7 +24,7 @@ from flows.bundle import (
 )
 from flows.errors import BundleError
 from flows.settings import Settings
-from flows.warehouse import DuckDBWarehouse, open_warehouse
+from flows.warehouse import Warehouse, open_warehouse
 
 HomeAt = Callable[[str], Settings]
 
@@ -38,7 +38,7 @@ def sql_of(path: Path) -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8") for file in (path / "sql").iterdir()}
 
 
-def rewrite(settings: Settings, warehouse: DuckDBWarehouse, sql: dict[str, str]) -> Path:
+def rewrite(settings: Settings, warehouse: Warehouse, sql: dict[str, str]) -> Path:
     """Write the champion's bundle again, with that SQL."""
     info = read_bundle(settings.current_bundle)
     return write_bundle(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.dbt import Dbt, NodeResult, profiles_dir
+from flows.dbt import Dbt, NodeResult
 from flows.errors import DbtFailed, SettingsError
+from flows.profile import profiles_dir
 from flows.settings import Settings
-from flows.warehouse import DuckDBWarehouse, open_warehouse
+from flows.warehouse import Warehouse, open_warehouse
 
 PROFILE = """
 onedeal:
@@ -75,7 +76,7 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def insert_deal(warehouse: DuckDBWarehouse, deal_id: str | None, age: str) -> None:
+def insert_deal(warehouse: Warehouse, deal_id: str | None, age: str) -> None:
     warehouse.execute(
         "insert into onedeal_raw.raw_deals "
         "values (?, (now() at time zone 'UTC')::timestamp - ?::interval)",
@@ -183,12 +184,12 @@ def test_profiles_are_found_in_order(
     (tmp_path / ".dbt" / "profiles.yml").write_text(PROFILE)
     assert profiles_dir(settings) == tmp_path / ".dbt"
 
+    (settings.project_dir / "profiles.yml").write_text(PROFILE)
+    assert profiles_dir(settings) == settings.project_dir
+
     monkeypatch.setenv("DBT_PROFILES_DIR", str(tmp_path / "told"))
     with pytest.raises(SettingsError, match="DBT_PROFILES_DIR"):
         profiles_dir(settings)
     (tmp_path / "told").mkdir()
     (tmp_path / "told" / "profiles.yml").write_text(PROFILE)
     assert profiles_dir(settings) == tmp_path / "told"
-
-    (settings.project_dir / "profiles.yml").write_text(PROFILE)
-    assert profiles_dir(settings) == settings.project_dir

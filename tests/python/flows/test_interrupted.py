@@ -15,7 +15,7 @@ import pytest
 from duckdb_bqml.model import load_model
 from flows import bundle, ledger
 from flows.bundle import MODEL_FILE, open_bundle, read_bundle, run_sql
-from flows.deploy import CHAMPION_TABLE, kept_versions, model_relation
+from flows.deploy import CHAMPION_MODEL, kept_versions, model_relation
 from flows.ledger import Event
 from flows.settings import Settings
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
@@ -92,9 +92,9 @@ def assert_serving(settings: Settings, *champions: str) -> None:
     info = read_bundle(settings.current_bundle)
     assert info.model_version in champions
     with open_warehouse(settings) as warehouse:
-        (row,) = warehouse.query(f"select model from {MODEL_SCHEMA}.{CHAMPION_TABLE}")
+        (row,) = warehouse.query(f"select model from {MODEL_SCHEMA}.{CHAMPION_MODEL}")
         load_model(row["model"])
-        assert warehouse.relation_exists(MODEL_SCHEMA, model_relation(champion_of(settings)))
+        assert warehouse.exists(model_relation(champion_of(settings)))
         assert warehouse.query(f"select 1 from {MODEL_SCHEMA}.deal_predictions limit 1")
         # A deal that the bundle knows comes in again under another id: it must find its twin.
         deals = "from onedeal_raw.raw_deals where amount is not null order by _ingested_at limit 1"

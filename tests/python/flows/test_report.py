@@ -34,7 +34,7 @@ from flows.report_data import (
     SegmentFigures,
 )
 from flows.settings import Settings
-from flows.warehouse import DuckDBWarehouse, open_warehouse
+from flows.warehouse import Warehouse, open_warehouse
 
 RUN_ID = "20260302t061500_a1b2c3"
 LOGISTIC = f"{RUN_ID}_logistic"
@@ -633,7 +633,7 @@ def events_of_a_run(version: str, event: str, reasons: tuple[Reason, ...]) -> li
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
     """An empty warehouse: the ledger is there, nothing that dbt builds."""
     project_dir = Path(report.__file__).parent.parent
     settings = Settings(home=tmp_path / "home", project_dir=project_dir)
@@ -642,7 +642,7 @@ def warehouse(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
         yield opened
 
 
-def store(warehouse: DuckDBWarehouse, made: RunReport) -> None:
+def store(warehouse: Warehouse, made: RunReport) -> None:
     """Write the tables that dbt would have left for `made`."""
     metrics = ", ".join(f"{name} double" for name, _, _ in report_data.METRICS)
     warehouse.execute(
@@ -727,7 +727,7 @@ def store(warehouse: DuckDBWarehouse, made: RunReport) -> None:
             )
 
 
-def store_deals(warehouse: DuckDBWarehouse) -> None:
+def store_deals(warehouse: Warehouse) -> None:
     """Six deals, two groups of duplicates in two currencies, one of them with a hostile name."""
     warehouse.execute(
         "create table onedeal.stg_crm__deals as "
@@ -765,7 +765,7 @@ def store_deals(warehouse: DuckDBWarehouse) -> None:
     )
 
 
-def test_reading_a_promotion(warehouse: DuckDBWarehouse) -> None:
+def test_reading_a_promotion(warehouse: Warehouse) -> None:
     made = promoted_report()
     store(warehouse, made)
     store_deals(warehouse)
@@ -813,7 +813,7 @@ def test_reading_a_promotion(warehouse: DuckDBWarehouse) -> None:
 
 
 def test_reading_a_first_model_with_nothing_but_its_evaluation(
-    warehouse: DuckDBWarehouse,
+    warehouse: Warehouse,
 ) -> None:
     warehouse.execute(
         "create table onedeal.model_evaluation as select "
@@ -839,7 +839,7 @@ def test_reading_a_first_model_with_nothing_but_its_evaluation(
     assert "| 0.500 |" in report.gate_markdown(read)
 
 
-def test_a_group_of_several_currencies_has_no_sum(warehouse: DuckDBWarehouse) -> None:
+def test_a_group_of_several_currencies_has_no_sum(warehouse: Warehouse) -> None:
     made = first_report()
     store(warehouse, made)
     store_deals(warehouse)
@@ -854,7 +854,7 @@ def test_a_group_of_several_currencies_has_no_sum(warehouse: DuckDBWarehouse) ->
     assert read.outcome == "first"
 
 
-def test_a_promotion_by_hand_is_not_the_gates(warehouse: DuckDBWarehouse) -> None:
+def test_a_promotion_by_hand_is_not_the_gates(warehouse: Warehouse) -> None:
     made = rejected_report()
     store(warehouse, made)
     reasons = made.decision.reasons
@@ -867,14 +867,14 @@ def test_a_promotion_by_hand_is_not_the_gates(warehouse: DuckDBWarehouse) -> Non
     assert "promoted, by Ann" in Page(report_page.render_report(read)).text
 
 
-def test_a_run_without_a_decision(warehouse: DuckDBWarehouse) -> None:
+def test_a_run_without_a_decision(warehouse: Warehouse) -> None:
     ledger.record(warehouse, "earlier", [ledger.Entry("v1", ledger.REJECTED)])
     ledger.record(warehouse, RUN_ID, [ledger.Entry(TREES, ledger.TRAINED)])
     with pytest.raises(OnedealError, match="no decision in the ledger.*decided runs: earlier"):
         report.read_run_report(warehouse, RUN_ID)
 
 
-def test_a_run_whose_tables_were_replaced(warehouse: DuckDBWarehouse) -> None:
+def test_a_run_whose_tables_were_replaced(warehouse: Warehouse) -> None:
     store(warehouse, promoted_report())
     ledger.record(warehouse, "earlier", [ledger.Entry("v1", ledger.REJECTED, {"reasons": []})])
     with pytest.raises(OnedealError, match="not v1, the model that run earlier decided"):

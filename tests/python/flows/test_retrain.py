@@ -141,7 +141,7 @@ def test_models_made_by_hand_are_not_dropped(home_at: HomeAt) -> None:
             )
     assert retrain(settings).repaired == (f"dropped {dead}",)
     with open_warehouse(settings) as warehouse:
-        assert warehouse.relation_exists(MODEL_SCHEMA, "deal_duplicate_model__dev_logistic")
+        assert warehouse.exists("deal_duplicate_model__dev_logistic")
 
 
 def test_a_lost_bundle_is_written_anew(home_at: HomeAt) -> None:

@@ -15,7 +15,7 @@ import pytest
 from flows.contract import DUCKDB_TYPES, load_contract
 from flows.errors import SettingsError, WarehouseError, WarehouseLocked
 from flows.settings import Settings
-from flows.warehouse import open_warehouse, quote
+from flows.warehouse import DuckDBWarehouse, open_warehouse, quote
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -33,11 +33,11 @@ def test_the_tables_of_the_contract_exist_with_its_types(settings: Settings) -> 
             assert [(row["column_name"], row["column_type"]) for row in described] == [
                 (column.name, column.duckdb_type) for column in table.columns
             ]
-            assert warehouse.relation_exists(table.schema, table.name)
+            assert warehouse.exists(table.qualified)
             assert warehouse.arrow(f"select * from {table.qualified}").schema == (
                 table.arrow_schema()
             )
-        assert not warehouse.relation_exists("onedeal", "raw_deals")
+        assert not warehouse.exists("raw_deals")
         warehouse.ensure_tables()
 
 
@@ -123,12 +123,45 @@ def test_a_reader_can_not_write(settings: Settings) -> None:
             warehouse.execute("delete from onedeal_raw.raw_deals")
 
 
-def test_another_target_is_refused_by_name(tmp_path: Path) -> None:
-    with (
-        pytest.raises(WarehouseError, match="'prod'.*--target prod"),
-        open_warehouse(Settings(tmp_path, PROJECT, "prod")),
+def test_the_targets_adapter_decides_and_others_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "profiles.yml").write_text(
+        "onedeal: {outputs: {here: {type: duckdb}, elsewhere: {type: snowflake}}}"
+    )
+    monkeypatch.setenv("DBT_PROFILES_DIR", str(tmp_path))
+    with open_warehouse(Settings(tmp_path, PROJECT, "here")) as warehouse:
+        assert isinstance(warehouse, DuckDBWarehouse)
+    for target, message in (
+        ("elsewhere", "'elsewhere' is of the type 'snowflake'.*duckdb and bigquery"),
+        ("prod", "no target 'prod'; it has here, elsewhere"),
     ):
-        raise AssertionError("opened")
+        with (
+            pytest.raises(SettingsError, match=message),
+            open_warehouse(Settings(tmp_path, PROJECT, target)),
+        ):
+            raise AssertionError("opened")
+
+
+def test_nothing_of_googles_is_imported_on_duckdb(settings: Settings) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from flows.settings import Settings
+from flows.status import status
+from flows.warehouse import open_warehouse
+
+settings = Settings(Path({str(settings.home)!r}), Path({str(PROJECT)!r}))
+with open_warehouse(settings):
+    pass
+status(settings)
+of_google = ("google.auth", "google.api_core", "google.cloud.", "dbt.adapters.bigquery")
+print([name for name in sys.modules if name.startswith(of_google) or "bigquery" in name])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_the_contract_knows_its_tables() -> None:

@@ -1,0 +1,398 @@
+"""The flows' own reads and writes on BigQuery.
+
+How it is reached (project, location, dataset, sign-in, endpoint, limits, time-outs) stands in dbt's
+profile and nowhere else, and dbt-bigquery's own code makes the client.
+
+What protects a warehouse that several machines can write to: the writer lock holds on one home
+directory only, so let one machine at a time run writing flows (a Prefect deployment with the
+concurrency limit of `prefect.yaml` does). Where two do write at once, nothing is lost and nobody is
+half promoted: every write here is one job, ingest adds no row that stands there already, the model
+ledger is append-only and its latest event decides.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dbt.adapters.bigquery.clients import create_bigquery_client
+from google.cloud.bigquery import (
+    Dataset,
+    DatasetReference,
+    Model,
+    ModelReference,
+    SchemaField,
+    Table,
+    TableReference,
+    TimePartitioning,
+)
+
+from flows.bigquery_errors import EXPECTED, explain
+from flows.bigquery_jobs import Jobs, label
+from flows.contract import Contract
+from flows.contract import Table as ContractTable
+from flows.errors import WarehouseError
+from flows.profile import bigquery_credentials
+from flows.settings import Settings
+from flows.warehouse import JobCost, StoredModel, Warehouse
+
+STAGING_LIFETIME = timedelta(days=1)
+"""After which BigQuery drops a staging table that a killed process left."""
+COPIED_FROM = "onedeal_copy_of"
+"""Label of a copied model: whose copy it is."""
+COST_DAYS = 30
+
+_TYPES = {
+    "string": "STRING",
+    "decimal128(18, 3)": "NUMERIC",
+    "double": "FLOAT64",
+    "int64": "INT64",
+    "bool": "BOOL",
+    "timestamp[us]": "TIMESTAMP",
+    "date32[day]": "DATE",
+}
+"""BigQuery's types by those of the contract's Arrow schemas."""
+
+
+@contextmanager
+def open_bigquery(settings: Settings, contract: Contract) -> Iterator[Warehouse]:
+    """Open the BigQuery of the target. Raises WarehouseError when there are no credentials."""
+    credentials = bigquery_credentials(settings)
+    try:
+        client = create_bigquery_client(credentials)
+    except EXPECTED as error:
+        raise explain(error, settings.target, credentials, None) from error
+    labels = {"app": "onedeal"}
+    if settings.run_id:
+        labels["onedeal_command"] = label(settings.command)
+        labels["onedeal_run"] = label(settings.run_id)
+    with client:
+        yield BigQueryWarehouse(Jobs(client, settings.target, credentials, labels), contract)
+
+
+class BigQueryWarehouse:
+    """Datasets of a BigQuery project. Open it with `open_warehouse`."""
+
+    def __init__(self, jobs: Jobs, contract: Contract) -> None:
+        self._jobs = jobs
+        self._client = jobs.client
+        self._contract = contract
+        self._project = str(jobs.credentials.database)
+        self._schema = str(jobs.credentials.schema)
+        self._transaction: _Transaction | None = None
+
+    def name(self, relation: str) -> str:
+        """How the relation is called in SQL."""
+        return _sql_name(self._reference(relation))
+
+    def exists(self, relation: str) -> bool:
+        """Whether a table or a view of that name exists."""
+        return self._jobs.find(self._client.get_table, self._reference(relation)) is not None
+
+    def ensure_tables(self) -> None:
+        """Create the tables of the contract that do not exist yet, and their datasets."""
+        for schema in sorted({table.schema for table in self._contract}):
+            dataset = self._dataset(schema)
+            there = {
+                one.table_id for one in self._jobs.listed(self._client.list_tables, dataset) or ()
+            }
+            if not there:
+                self._jobs.call(self._client.create_dataset, Dataset(dataset), exists_ok=True)
+            for table in self._contract:
+                if table.schema == schema and table.name not in there:
+                    self._create(table)
+
+    def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The result's rows, each a dict by column name."""
+        with self._jobs.errors_named():
+            return [
+                {name: _value(value) for name, value in row.items()}
+                for row in self._jobs.query(sql, params)
+            ]
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Run a statement whose result is of no interest."""
+        self._jobs.query(sql, params)
+
+    def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+        """The result as an Arrow table, in the types of the contract."""
+        with self._jobs.errors_named():
+            # The Storage API is the faster way, and has another endpoint.
+            storage = not self._jobs.credentials.api_endpoint
+            table = self._jobs.query(sql, params).to_arrow(create_bqstorage_client=storage)
+        return table.cast(
+            pa.schema([field.with_type(_arrow_type(field.type)) for field in table.schema]),
+            safe=False,
+        )
+
+    def append(
+        self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
+    ) -> int:
+        """Append batches to `table`, columns matched by name, and count the rows.
+
+        They are loaded into a staging table, and inserted from there in one job.
+        """
+        if self._transaction is None:
+            with self.transaction():
+                return self.append(table, batches, through)
+        pending = self._transaction
+        if through is None:
+            return pending.file_of(table).write(batches)
+        file = pending.new_file()
+        if not file.write(batches):
+            return 0
+        incoming = pending.stage(file, self._reference(table))
+        news = pending.staging_table(incoming)
+        lifetime = int(STAGING_LIFETIME.total_seconds())
+        self.execute(
+            f"create table {_sql_name(news)} options (expiration_timestamp = "
+            f"timestamp_add(current_timestamp(), interval {lifetime} second)) as "
+            f"with incoming as (select * from {_sql_name(incoming)}) select * from ({through})"
+        )
+        found = self._jobs.call(self._client.get_table, news)
+        pending.insert(self._reference(table), news, [field.name for field in found.schema])
+        return int(found.num_rows)
+
+    def replace(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
+        """Let `table` hold these rows and no others."""
+        with tempfile.TemporaryDirectory() as directory:
+            file = _File(Path(directory) / "rows.parquet")
+            if file.write(batches):
+                file.close()
+                self._jobs.load(file.path, self._reference(table), file.columns, replace=True)
+            else:
+                self.execute(f"delete from {self.name(table)} where true")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is appended inside the block stays, or (on an exception) nothing of it.
+
+        Inside the block rows go to files and staging tables, which nothing reads; at its end one
+        script inserts all of them in a transaction of BigQuery's. Killed before that, the tables
+        are as they were, and the staging tables expire; killed after, all is there.
+        """
+        with tempfile.TemporaryDirectory() as directory:
+            pending = _Transaction(self._jobs, Path(directory))
+            self._transaction = pending
+            try:
+                yield
+                for table, file in pending.files.items():
+                    if not file.columns:
+                        continue
+                    reference = self._reference(table)
+                    staged = pending.stage(file, reference)
+                    pending.insert(reference, staged, [field.name for field in file.columns])
+                if pending.inserts:
+                    script = ";\n".join(pending.inserts)
+                    if len(pending.inserts) > 1:
+                        script = f"begin transaction;\n{script};\ncommit transaction;"
+                    self.execute(script)
+            finally:
+                self._transaction = None
+                pending.clear()
+
+    def models(self, prefix: str) -> list[str]:
+        """The names of the models that start so, in order."""
+        found = self._jobs.listed(self._client.list_models, self._dataset(self._schema)) or ()
+        names = [one.model_id or "" for one in found]
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def copy_model(self, model: str, copy: str) -> bool:
+        """Make `copy` a copy of a model by a copy job; False where it is one already.
+
+        A label tells whose copy it is. It is taken off first and put on last, so that a copy that
+        was interrupted is made again.
+        """
+        there = self._jobs.find(self._client.get_model, self._model(copy))
+        if there is not None:
+            if there.labels.get(COPIED_FROM) == label(model):
+                return False
+            self._label_copy(there, None)
+        self._jobs.copy(self._reference(model), self._reference(copy))
+        made = self._jobs.call(self._client.get_model, self._model(copy))
+        self._label_copy(made, label(model))
+        return True
+
+    def drop_model(self, model: str) -> None:
+        """Drop a model, if it exists."""
+        self.execute(f"drop model if exists {self.name(model)}")
+
+    def read_model(self, model: str) -> StoredModel:
+        """The model's features. The model itself stays: BigQuery ML and Vertex AI apply it."""
+        found = self._jobs.call(self._client.get_model, self._model(model))
+        return StoredModel(tuple(str(column.name) for column in found.feature_columns), None)
+
+    def job_costs(self, run_ids: Sequence[str]) -> list[JobCost]:
+        """What the jobs of these runs cost, the dearest first, by BigQuery's own account.
+
+        Needs the permission bigquery.jobs.listAll (roles/bigquery.resourceViewer).
+        """
+        credentials = self._jobs.credentials
+        region = f"region-{(credentials.location or 'us').lower()}"
+        rows = self.query(
+            f"""
+            select
+                (select any_value(value) from unnest(labels) where key = 'onedeal_run') as run_id,
+                (select any_value(value) from unnest(labels) where key = 'dbt_node') as node,
+                min(creation_time) as started_at,
+                count(*) as jobs,
+                coalesce(sum(total_bytes_processed), 0) as bytes_processed,
+                coalesce(sum(total_bytes_billed), 0) as bytes_billed
+            from `{credentials.execution_project}`.`{region}`.INFORMATION_SCHEMA.JOBS_BY_PROJECT
+            where
+                creation_time > timestamp_sub(current_timestamp(), interval {COST_DAYS} day)
+                -- A script's own row sums up those of its statements.
+                and parent_job_id is null
+                and exists (
+                    select 1 from unnest(labels)
+                    where key = 'onedeal_run' and value in unnest(?)
+                )
+            group by run_id, node
+            order by bytes_billed desc, run_id, node
+            """,
+            (list(run_ids),),
+        )
+        return [JobCost(**row) for row in rows]
+
+    def limit_memory(self, limit: str | None) -> None:
+        """Nothing: the engine is not inside this process."""
+
+    def _dataset(self, schema: str) -> DatasetReference:
+        return DatasetReference(self._project, schema)
+
+    def _reference(self, relation: str) -> TableReference:
+        schema, _, name = relation.rpartition(".")
+        return self._dataset(schema or self._schema).table(name)
+
+    def _model(self, model: str) -> ModelReference:
+        return ModelReference.from_string(f"{self._project}.{self._schema}.{model}")
+
+    def _label_copy(self, copy: Model, model: str | None) -> None:
+        labels: dict[str, Any] = {**copy.labels, COPIED_FROM: model}
+        copy.labels = labels
+        self._jobs.call(self._client.update_model, copy, ["labels"])
+
+    def _create(self, declared: ContractTable) -> None:
+        """As the macro `create_source_tables` does."""
+        fields = [SchemaField(one.name, one.data_type.upper()) for one in declared.columns]
+        table = Table(self._reference(declared.qualified), fields)
+        if declared.partition_by is not None:
+            table.time_partitioning = TimePartitioning(field=declared.partition_by)
+        if declared.cluster_by:
+            table.clustering_fields = list(declared.cluster_by)
+        self._jobs.call(self._client.create_table, table, exists_ok=True)
+
+
+class _File:
+    """Rows in a Parquet file on this machine, written as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: list[SchemaField] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Add rows, and count them."""
+        rows = 0
+        for batch in batches:
+            if self._writer is None:
+                self.columns = [
+                    SchemaField(field.name, _TYPES[str(field.type)]) for field in batch.schema
+                ]
+                self._writer = pq.ParquetWriter(self.path, _with_zones(batch.schema))
+            self._writer.write_batch(batch.cast(self._writer.schema))
+            rows += batch.num_rows
+        return rows
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Transaction:
+    """What a transaction is to write: rows in files by table, and statements for its end."""
+
+    def __init__(self, jobs: Jobs, directory: Path) -> None:
+        self.files: dict[str, _File] = {}
+        self.inserts: list[str] = []
+        self._jobs = jobs
+        self._directory = directory
+        self._staging_tables: list[TableReference] = []
+
+    def new_file(self) -> _File:
+        """A file for rows that are staged at once."""
+        return _File(self._directory / f"{uuid.uuid4().hex}.parquet")
+
+    def file_of(self, table: str) -> _File:
+        """The file of the rows that `table` is to get at the end."""
+        return self.files.setdefault(table, self.new_file())
+
+    def staging_table(self, beside: TableReference) -> TableReference:
+        """The name of a new table that does not outlive the transaction."""
+        dataset = DatasetReference(beside.project, beside.dataset_id)
+        table = dataset.table(f"onedeal_staging_{uuid.uuid4().hex}")
+        self._staging_tables.append(table)
+        return table
+
+    def stage(self, file: _File, beside: TableReference) -> TableReference:
+        """Load a file into a new table."""
+        file.close()
+        reference = self.staging_table(beside)
+        table = Table(reference, file.columns)
+        table.expires = datetime.now(UTC) + STAGING_LIFETIME
+        self._jobs.call(self._jobs.client.create_table, table)
+        self._jobs.load(file.path, reference, file.columns)
+        return reference
+
+    def insert(self, table: TableReference, staged: TableReference, names: list[str]) -> None:
+        """Insert a staged table's rows at the end."""
+        columns = ", ".join(f"`{name}`" for name in names)
+        self.inserts.append(
+            f"insert into {_sql_name(table)} ({columns}) select {columns} from {_sql_name(staged)}"
+        )
+
+    def clear(self) -> None:
+        """Drop the staging tables."""
+        for file in self.files.values():
+            file.close()
+        for table in self._staging_tables:
+            # One that can't be dropped expires; that must not hide what went wrong.
+            with suppress(WarehouseError):
+                self._jobs.call(self._jobs.client.delete_table, table, not_found_ok=True)
+
+
+def _sql_name(table: TableReference) -> str:
+    return f"`{table.project}`.`{table.dataset_id}`.`{table.table_id}`"
+
+
+def _value(value: Any) -> Any:
+    """A time as UTC without a zone."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return value
+
+
+def _with_zones(schema: pa.Schema) -> pa.Schema:
+    """A Parquet time without a zone is a DATETIME to BigQuery."""
+    return pa.schema(
+        [
+            field.with_type(pa.timestamp("us", "UTC"))
+            if pa.types.is_timestamp(field.type)
+            else field
+            for field in schema
+        ]
+    )
+
+
+def _arrow_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us")
+    return pa.decimal128(18, 3) if pa.types.is_decimal(kind) else kind

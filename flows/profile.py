@@ -1,0 +1,143 @@
+"""dbt's profile: where it stands, which engine a target is, and how BigQuery is reached.
+
+The flows read what dbt reads, with dbt's own code, so that both always work on the same warehouse.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import SettingsError
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from dbt.adapters.bigquery.credentials import BigQueryCredentials
+
+PROFILE = "onedeal"
+ENGINES = ("duckdb", "bigquery")
+
+
+def profiles_dir(settings: Settings) -> Path:
+    """The directory of the `profiles.yml` to use.
+
+    In this order: `$DBT_PROFILES_DIR`, the project's own, `~/.dbt` where it has a profile
+    `onedeal`, and else a copy of `profiles.example.yml`, made under the home directory. Raises
+    SettingsError when there is none of these.
+    """
+    told = os.environ.get("DBT_PROFILES_DIR")
+    if told:
+        if not (Path(told) / "profiles.yml").is_file():
+            raise SettingsError(
+                f"DBT_PROFILES_DIR is {told}, where no profiles.yml stands. Put one there "
+                "(profiles.example.yml is a start), or unset it."
+            )
+        return Path(told).absolute()
+    if (settings.project_dir / "profiles.yml").is_file():
+        return settings.project_dir
+    users = Path.home() / ".dbt"
+    if PROFILE in _read(users / "profiles.yml"):
+        return users
+    example = settings.project_dir / "profiles.example.yml"
+    if not example.is_file():
+        raise SettingsError(
+            f"No dbt profile: {settings.project_dir} has neither profiles.yml nor "
+            "profiles.example.yml. Write a profiles.yml with a profile called onedeal."
+        )
+    copied = settings.home / "dbt" / "profiles.yml"
+    if not copied.is_file() or copied.read_bytes() != example.read_bytes():
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(example, copied)
+    return copied.parent
+
+
+def target_type(settings: Settings) -> str:
+    """The engine of the target: `duckdb` or `bigquery`, as its `type` in the profile says.
+
+    Raises SettingsError when the profile has no such target, or one of another type.
+    """
+    path = profiles_dir(settings) / "profiles.yml"
+    profile = _read(path).get(PROFILE)
+    outputs = profile.get("outputs") if isinstance(profile, dict) else None
+    if not isinstance(outputs, dict):
+        raise SettingsError(f"{path}: there is no profile {PROFILE} with outputs.")
+    if settings.target not in outputs:
+        raise SettingsError(
+            f"{path}: the profile {PROFILE} has no target {settings.target!r}; it has "
+            f"{', '.join(outputs)}. Name one with --target or ONEDEAL_TARGET."
+        )
+    kind = str(outputs[settings.target].get("type"))
+    if kind not in ENGINES:
+        raise SettingsError(
+            f"{path}: the target {settings.target!r} is of the type {kind!r}; onedeal works on "
+            f"{' and '.join(ENGINES)}."
+        )
+    return kind
+
+
+def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
+    """How the target's BigQuery is reached, as dbt understands it.
+
+    Raises SettingsError when dbt can't make sense of the target.
+    """
+    from dbt.adapters.bigquery.credentials import BigQueryCredentials
+    from dbt.config.profile import Profile, read_profile
+    from dbt.config.renderer import ProfileRenderer
+    from dbt_common.context import set_invocation_context
+    from dbt_common.dataclass_schema import ValidationError
+    from dbt_common.exceptions import DbtBaseException
+
+    directory = profiles_dir(settings)
+
+    def read() -> BigQueryCredentials:
+        set_invocation_context(os.environ)
+        raw = read_profile(str(directory))[PROFILE]
+        _, rendered = Profile.render_profile(raw, PROFILE, settings.target, ProfileRenderer({}))
+        told = {key: value for key, value in rendered.items() if key not in ("type", "threads")}
+        data = BigQueryCredentials.translate_aliases(told)
+        BigQueryCredentials.validate(data)
+        return BigQueryCredentials.from_dict(data)
+
+    try:
+        with environment(settings):
+            # In a context of its own: dbt's commands make theirs.
+            return contextvars.copy_context().run(read)
+    except (DbtBaseException, ValidationError) as error:
+        raise SettingsError(f"{directory / 'profiles.yml'}: {error}") from error
+
+
+@contextmanager
+def environment(settings: Settings) -> Iterator[None]:
+    """What the profile and the project find in the environment: the home directory, and the run."""
+    told = {
+        "ONEDEAL_HOME": str(settings.home),
+        "ONEDEAL_COMMAND": settings.command,
+        "ONEDEAL_RUN": settings.run_id,
+    }
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The profiles of a file; none where it can't be read."""
+    import yaml
+
+    try:
+        profiles = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return profiles if isinstance(profiles, dict) else {}
