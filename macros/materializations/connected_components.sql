@@ -48,6 +48,7 @@
     {% endfor %}
     {{ run_hooks(post_hooks) }}
     {% do adapter.commit() %}
+    {% do apply_grants(target_relation, config.get('grants'), should_revoke=true) %}
     {% do persist_docs(target_relation, model) %}
 
     {{ return({'relations': [target_relation]}) }}

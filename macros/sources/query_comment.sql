@@ -1,10 +1,11 @@
-{# What dbt adds to each statement, and on BigQuery to its job as labels. `onedeal_run` names the run that
-   asked for it, `dbt_node` the model or test. This runs outside the
-   project, whose vars are not seen here: hence the default. #}
+{# What dbt adds to each statement, and on BigQuery to its job as labels: the command and the run that asked
+   for it (`dbt` and `dev` where a person ran dbt), and the model or test. Commands tell theirs in the
+   environment, since the project's vars are not seen here. #}
 {% macro query_comment(node) %}
     {{ return(tojson({
         'app': 'onedeal',
         'dbt_node': node.name if node else 'none',
-        'onedeal_run': var('run_version', 'dev'),
+        'onedeal_command': env_var('ONEDEAL_COMMAND', '') or 'dbt',
+        'onedeal_run': env_var('ONEDEAL_RUN', '') or 'dev',
     })) }}
 {% endmacro %}
