@@ -7,7 +7,7 @@ from bqemulator.api.dependencies import AppContext
 from bqemulator.catalog.models import Clustering, TableFieldSchema, TableMeta, TimePartitioning
 
 from tests.bigquery.emulator import models
-from tests.bigquery.googlesql import Catalogue, Effect, Model, Name, Table
+from tests.bigquery.googlesql import Catalogue, Dataset, Effect, Model, Name, Table
 
 _STANDARD_NAMES = {
     "INTEGER": "INT64",
@@ -91,19 +91,25 @@ def _parameter_type(kind: Mapping[str, Any]) -> str:
     return str(kind["type"])
 
 
-def keep_options(effects: Iterable[Effect], context: AppContext) -> None:
-    """Note what bqemulator reads over in a table's definition: labels, clusters, partitions."""
+def keep_options(effects: Iterable[Effect], place: str, context: AppContext) -> None:
+    """Note what bqemulator reads over in a definition: labels, clusters, partitions, the place."""
     for effect in effects:
-        meta = context.catalog.get_table(*effect.name)
-        if not isinstance(effect.entry, Table) or meta is None:
-            continue
-        changes: dict[str, Any] = {
-            "description": effect.entry.description,
-            "labels": dict(effect.entry.labels),
-        }
-        if effect.entry.cluster_columns:
-            changes["clustering"] = Clustering(fields=effect.entry.cluster_columns)
-        column = effect.entry.partition_column
-        if column and (meta.time_partitioning is None or meta.time_partitioning.field != column):
-            changes["time_partitioning"] = TimePartitioning(type="DAY", field=column)
-        context.catalog.update_table(meta.model_copy(update=changes))
+        if isinstance(effect.entry, Dataset):
+            project, dataset, _ = effect.name
+            found = context.catalog.get_dataset(project, dataset)
+            context.catalog.update_dataset(found.model_copy(update={"location": place}))
+        elif isinstance(effect.entry, Table):
+            _keep_table_options(effect.name, effect.entry, context)
+
+
+def _keep_table_options(name: Name, table: Table, context: AppContext) -> None:
+    meta = context.catalog.get_table(*name)
+    if meta is None:
+        return
+    changes: dict[str, Any] = {"description": table.description, "labels": dict(table.labels)}
+    if table.cluster_columns:
+        changes["clustering"] = Clustering(fields=table.cluster_columns)
+    column = table.partition_column
+    if column and (meta.time_partitioning is None or meta.time_partitioning.field != column):
+        changes["time_partitioning"] = TimePartitioning(type="DAY", field=column)
+    context.catalog.update_table(meta.model_copy(update=changes))

@@ -49,10 +49,9 @@ async def insert(
     """jobs.insert: bqemulator's, in a place and within a limit of bytes."""
     body = await request.json()
     job_id = body.setdefault("jobReference", {}).setdefault("jobId", uuid4().hex)
-    place = body["jobReference"].get("location")
-    requested_location.set(place)
+    requested_location.set(body["jobReference"].get("location"))
     maximum_bytes.set(_limit(body["configuration"].get("query", {})))
-    LOCATIONS[job_id] = place or "US"
+    LOCATIONS[job_id] = place()
     response: dict[str, Any] = await job_routes.insert_job(project_id, request, context, caller)
     return response
 
@@ -66,7 +65,7 @@ async def query(
     job_id = uuid4().hex
     requested_location.set(body.get("location"))
     maximum_bytes.set(_limit(body))
-    LOCATIONS[job_id] = body.get("location") or "US"
+    LOCATIONS[job_id] = place()
     config = {"query": body, "labels": body.get("labels", {})}
     dry_run = body.get("dryRun", False)
     meta = await job_routes._handle_query_job(
@@ -136,14 +135,19 @@ def _reference(project: str, job_id: str) -> dict[str, str]:
     return {"projectId": project, "jobId": job_id, "location": LOCATIONS.get(job_id, "US")}
 
 
+def place() -> str:
+    """Where the job of this request runs."""
+    return requested_location.get() or "US"
+
+
 def check_location(datasets: set[tuple[str, str]], context: AppContext) -> None:
     """Refuse a job that names a dataset of another place. Raises NotFoundError."""
-    place = requested_location.get()
+    wanted = requested_location.get()
     for project, dataset in sorted(datasets):
         meta = context.catalog.get_dataset(project, dataset)
-        if place and meta and meta.location.lower() != place.lower():
+        if wanted and meta and meta.location.lower() != wanted.lower():
             raise NotFoundError(
-                f"Not found: Dataset {project}:{dataset} was not found in location {place}"
+                f"Not found: Dataset {project}:{dataset} was not found in location {wanted}"
             )
 
 

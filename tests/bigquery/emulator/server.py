@@ -9,7 +9,7 @@ from bqemulator.config import LogFormat, LogLevel, Settings
 from bqemulator.domain.errors import InternalError
 from bqemulator.storage.engine import DuckDBEngine
 
-from tests.bigquery.emulator import jobs, ml_functions, models, statements, translation
+from tests.bigquery.emulator import functions, jobs, ml_functions, models, statements, translation
 
 READY = "The emulator listens on "
 """What the line starts with that says the server is ready; its address follows."""
@@ -62,6 +62,7 @@ def install() -> None:
     def create_extended_app(context: Any) -> Any:
         app = create_app(context)
         ml_functions.register(context.engine.connection)
+        functions.register(context.engine.connection)
         # The first route that fits answers, so these go before bqemulator's own.
         app.router.routes[0:0] = jobs.router.routes
         return app

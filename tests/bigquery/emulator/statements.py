@@ -40,7 +40,7 @@ def install() -> None:
                 meta = await models.run_statement(statement, sql, project_id, job_id, ctx)
             else:
                 meta = await run_on_bqemulator(project_id, job_id, sql, query_params, ctx, **rest)
-            keep_options(result.effects, ctx)
+            keep_options(result.effects, jobs.place(), ctx)
             return _with_statistics(meta, result, processed)
         except DomainError as error:
             _log.warning("statement refused", message=error.message, statement=bq_sql)

@@ -4,12 +4,13 @@ from collections import OrderedDict
 from typing import Any
 
 from bqemulator.domain.result import Ok
+from bqemulator.jobs import executor
 from bqemulator.sql.rewriter import aggregate_variants, create_table_schema_ctas, string_helpers
 from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
-from tests.bigquery.emulator import arrays
+from tests.bigquery.emulator import arrays, functions
 
 REMEMBERED_TEXTS = 64
 """How many parsed texts are kept."""
@@ -20,6 +21,7 @@ def install() -> None:
     _normalize_in_normalize()
     _query_in_parentheses()
     _distinct_in_array_agg()
+    _rules()
     _array_subqueries()
     _parse_once()
 
@@ -58,6 +60,18 @@ def _distinct_in_array_agg() -> None:
         return operand
 
     aggregate_variants._filter_target = aggregated
+
+
+def _rules() -> None:
+    """See `functions`. The first rule that applies to a node is the one that is used."""
+    make, made = SQLTranslator.__init__, executor._translator
+
+    def make_with_rules(self: SQLTranslator) -> None:
+        make(self)
+        self._rules[0:0] = functions.RULES
+
+    SQLTranslator.__init__ = make_with_rules
+    made._rules[0:0] = functions.RULES
 
 
 def _array_subqueries() -> None:

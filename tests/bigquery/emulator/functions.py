@@ -1,0 +1,131 @@
+"""GoogleSQL's functions that bqemulator gets wrong, put right as rules of its translation.
+
+A rule sees a node of DuckDB's syntax tree, after sqlglot's own translation.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+from bqemulator.sql.rules import TranslationRule
+from duckdb import DuckDBPyConnection
+from duckdb.func import PythonUDFType
+from rapidfuzz.distance import Levenshtein
+from sqlglot import exp, parse_one
+
+_BYTES = {exp.DType.BINARY, exp.DType.VARBINARY, exp.DType.BLOB}
+
+
+def register(connection: DuckDBPyConnection) -> None:
+    """Register what the rules' results call."""
+
+    def edit_distance(left: Any, right: Any) -> Any:
+        pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
+        return pa.array([Levenshtein.distance(a, b) for a, b in pairs], pa.int64())
+
+    connection.create_function(
+        "edit_distance_of_characters",
+        edit_distance,
+        ["VARCHAR", "VARCHAR"],
+        "BIGINT",
+        type=PythonUDFType.ARROW,
+    )
+
+
+def sql(template: str, **parts: exp.Expression) -> exp.Expression:
+    """DuckDB's SQL as a tree, with other trees where it says `:name`."""
+    tree = parse_one(template, read="duckdb")
+    for placeholder in list(tree.find_all(exp.Placeholder)):
+        placeholder.replace(parts[placeholder.name].copy())
+    return tree
+
+
+class EditDistance(TranslationRule):
+    """DuckDB's levenshtein() counts bytes, EDIT_DISTANCE counts characters."""
+
+    name = "EDIT_DISTANCE"
+
+    def applies_to(self, node: Any) -> bool:
+        return isinstance(node, exp.Levenshtein)
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return sql(
+            "edit_distance_of_characters(:left, :right)", left=node.this, right=node.expression
+        )
+
+
+class CastToBytes(TranslationRule):
+    """CAST(text AS BYTES) is its UTF-8; DuckDB reads escapes, and refuses what is not ASCII."""
+
+    name = "CAST_AS_BYTES"
+
+    def applies_to(self, node: Any) -> bool:
+        # bqemulator writes OCTET_LENGTH(CAST(x AS BLOB)) for the length of what is a BLOB already.
+        return (
+            isinstance(node, exp.Cast)
+            and node.to.this in _BYTES
+            and not (isinstance(node.parent, exp.Anonymous) and node.parent.name == "OCTET_LENGTH")
+        )
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return sql("encode(CAST(:text AS VARCHAR))", text=node.this)
+
+
+class CodePointsOfBytes(TranslationRule):
+    """TO_CODE_POINTS of BYTES gives the bytes."""
+
+    name = "TO_CODE_POINTS_OF_BYTES"
+
+    def applies_to(self, node: Any) -> bool:
+        return isinstance(node, exp.ToCodePoints) and isinstance(node.this, exp.Encode | exp.Cast)
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return sql(
+            "list_transform(regexp_extract_all(hex(:bytes), '..'),"
+            " lambda byte: CAST('0x' || byte AS BIGINT))",
+            bytes=node.this,
+        )
+
+
+class CodePointsToString(TranslationRule):
+    """CODE_POINTS_TO_STRING of INT64s, which DuckDB's chr() does not take."""
+
+    name = "CODE_POINTS_TO_STRING_OF_INT64"
+
+    def applies_to(self, node: Any) -> bool:
+        return isinstance(node, exp.CodePointsToString)
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return sql(
+            "array_to_string(list_transform(:codes, lambda code: chr(CAST(code AS INTEGER))), '')",
+            codes=node.this,
+        )
+
+
+class CastToInteger(TranslationRule):
+    """A FLOAT64 is rounded half away from zero; DuckDB rounds half to even."""
+
+    name = "CAST_AS_INT64"
+
+    def applies_to(self, node: Any) -> bool:
+        return (
+            isinstance(node, exp.Cast)
+            and node.to.this is exp.DType.BIGINT
+            and not isinstance(node.this, exp.Literal | exp.Round)
+        )
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        cast = "TRY_CAST" if isinstance(node, exp.TryCast) else "CAST"
+        return sql(
+            f"CASE TYPEOF(:value) WHEN 'DOUBLE' THEN {cast}(ROUND({cast}(:value AS DOUBLE)) AS BIGINT)"
+            f" ELSE {cast}(:value AS BIGINT) END",
+            value=node.this,
+        )
+
+
+RULES: tuple[TranslationRule, ...] = (
+    EditDistance(),
+    CastToBytes(),
+    CodePointsOfBytes(),
+    CodePointsToString(),
+    CastToInteger(),
+)
