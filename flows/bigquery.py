@@ -229,35 +229,17 @@ class BigQueryWarehouse:
         found = self._jobs.call(self._client.get_model, self._model(model))
         return StoredModel(tuple(str(column.name) for column in found.feature_columns), None)
 
-    def job_costs(self, run_ids: Sequence[str]) -> list[JobCost]:
-        """What the jobs of these runs cost, the dearest first, by BigQuery's own account.
+    def job_costs(self, runs: int) -> list[JobCost]:
+        """What the jobs of the last runs cost, by BigQuery's own account.
 
         Needs the permission bigquery.jobs.listAll (roles/bigquery.resourceViewer).
         """
-        credentials = self._jobs.credentials
-        region = f"region-{(credentials.location or 'us').lower()}"
         rows = self.query(
-            f"""
-            select
-                (select any_value(value) from unnest(labels) where key = 'onedeal_run') as run_id,
-                (select any_value(value) from unnest(labels) where key = 'dbt_node') as node,
-                min(creation_time) as started_at,
-                count(*) as jobs,
-                coalesce(sum(total_bytes_processed), 0) as bytes_processed,
-                coalesce(sum(total_bytes_billed), 0) as bytes_billed
-            from `{credentials.execution_project}`.`{region}`.INFORMATION_SCHEMA.JOBS_BY_PROJECT
-            where
-                creation_time > timestamp_sub(current_timestamp(), interval {COST_DAYS} day)
-                -- A script's own row sums up those of its statements.
-                and parent_job_id is null
-                and exists (
-                    select 1 from unnest(labels)
-                    where key = 'onedeal_run' and value in unnest(?)
-                )
-            group by run_id, node
-            order by bytes_billed desc, run_id, node
-            """,
-            (list(run_ids),),
+            job_costs_query(
+                self._jobs.credentials.execution_project or self._project,
+                self._jobs.credentials.location or "US",
+                runs,
+            )
         )
         return [JobCost(**row) for row in rows]
 
@@ -288,6 +270,49 @@ class BigQueryWarehouse:
         if declared.cluster_by:
             table.clustering_fields = list(declared.cluster_by)
         self._jobs.call(self._client.create_table, table, exists_ok=True)
+
+
+def job_costs_query(project: str, location: str, runs: int) -> str:
+    """The bytes of the last runs, by run and dbt node; docs/google-cloud.md shows it, too."""
+    return f"""
+        with
+        jobs as (
+            select
+                (select value from unnest(labels) where key = 'onedeal_run') as run_id,
+                (select value from unnest(labels) where key = 'onedeal_command') as command,
+                (select value from unnest(labels) where key = 'dbt_node') as node,
+                creation_time,
+                total_bytes_processed,
+                total_bytes_billed
+            from `{project}`.`region-{location.lower()}`.INFORMATION_SCHEMA.JOBS_BY_PROJECT
+            where
+                creation_time > timestamp_sub(current_timestamp(), interval {COST_DAYS} day)
+                -- A script's own row sums up those of its statements.
+                and parent_job_id is null
+        ),
+
+        last_runs as (
+            select run_id, min(creation_time) as started_at
+            from jobs
+            where run_id <> 'dev'
+            group by run_id
+            order by started_at desc
+            limit {runs}
+        )
+
+        select
+            jobs.run_id,
+            any_value(jobs.command) as command,
+            any_value(last_runs.started_at) as started_at,
+            jobs.node,
+            count(*) as jobs,
+            coalesce(sum(jobs.total_bytes_processed), 0) as bytes_processed,
+            coalesce(sum(jobs.total_bytes_billed), 0) as bytes_billed
+        from jobs
+        inner join last_runs on jobs.run_id = last_runs.run_id
+        group by jobs.run_id, jobs.node
+        order by started_at desc, bytes_billed desc, jobs.node
+    """
 
 
 class _File:

@@ -233,7 +233,7 @@ class Output:
         for run in status.runs:
             self.say(f"{run.decided_at:%Y-%m-%d %H:%M} UTC  {run.event:<11}  {run.model_version}")
             self.lines(run.reasons)
-        self._costs(status.costs)
+        self.costs(status.costs)
         self.say()
         self.table(
             [
@@ -244,7 +244,8 @@ class Output:
             ]
         )
 
-    def _costs(self, costs: CostStatus) -> None:
+    def costs(self, costs: CostStatus) -> None:
+        """What the last runs read, by run, and its dearest dbt nodes."""
         if costs.unknown is not None:
             self.say()
             self.say(f"What the runs read is not shown. {costs.unknown}")
@@ -252,15 +253,15 @@ class Output:
             return
         self.say()
         table = Table(box=None, padding=(0, 2))
-        table.add_column("bytes by run and dbt node", style="dim", overflow="fold")
+        table.add_column("bytes read, by run and dbt node", overflow="fold")
         for heading in ("jobs", "processed", "billed"):
             table.add_column(heading, justify="right", no_wrap=True)
         by_run: dict[str, list[JobCost]] = {}
-        for one in sorted(costs.jobs, key=lambda one: one.run_id, reverse=True):
+        for one in costs.jobs:
             by_run.setdefault(one.run_id, []).append(one)
-        for run_id, jobs in by_run.items():
-            table.add_row(run_id, *_cost(jobs), style="bold")
-            jobs.sort(key=lambda one: one.bytes_billed, reverse=True)
+        for jobs in by_run.values():
+            run = f"{jobs[0].started_at:%Y-%m-%d %H:%M} {jobs[0].command}"
+            table.add_row(run, *_cost(jobs), style="bold")
             for one in jobs[:COSTS_SHOWN]:
                 table.add_row(f"  {one.node or 'the flow itself'}", *_cost([one]))
             if jobs[COSTS_SHOWN:]:
@@ -302,12 +303,12 @@ def _cost(jobs: Sequence[JobCost]) -> tuple[str, str, str]:
 
 def size(value: int) -> str:
     """Bytes in a unit that fits, as BigQuery's prices count them."""
-    number = float(value)
+    left = float(value)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
-        number /= 1024
-    return f"{number:,.1f} TiB"
+        if left < 1024:
+            return f"{left:,.0f} {unit}" if unit == "B" else f"{left:,.1f} {unit}"
+        left /= 1024
+    return f"{left:,.1f} TiB"
 
 
 def number(value: float | None) -> str:

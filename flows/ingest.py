@@ -652,7 +652,7 @@ def _deals_query(table: Table, name: str) -> str:
         table,
         name,
         key="deal_id",
-        state=f"md5({' || '.join(values)})",
+        state=f"md5(concat({', '.join(values)}))",
         lineage=("deal_id", "coalesce(updated_at, created_at)"),
     )
 

@@ -108,7 +108,10 @@ def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
             # In a context of its own: dbt's commands make theirs.
             return contextvars.copy_context().run(read)
     except (DbtBaseException, ValidationError) as error:
-        raise SettingsError(f"{directory / 'profiles.yml'}: {error}") from error
+        reason = error.message if isinstance(error, ValidationError) else error
+        raise SettingsError(
+            f"{directory / 'profiles.yml'}: target {settings.target!r}: {reason}"
+        ) from error
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class ScoreStatus:
 
 @dataclass(frozen=True)
 class CostStatus:
-    """What the jobs of the last runs cost, by run and dbt node, the dearest first.
+    """What the jobs of the last runs cost, by run and dbt node.
 
     Empty where jobs cost nothing. unknown: why they could not be told.
     """
@@ -124,7 +124,7 @@ def status(settings: Settings) -> Status:
                 events = ledger.read(warehouse)
                 data = _data(warehouse, events)
                 scores = _scores(warehouse)
-                costs = _costs(warehouse, events)
+                costs = read_costs(warehouse)
         except WarehouseLocked as error:
             if running is None:
                 raise
@@ -245,11 +245,9 @@ def _count(warehouse: Warehouse, relation: str, what: str = "count(*)") -> int |
     return int(warehouse.query(f"select {what} as n from {warehouse.name(relation)}")[0]["n"])
 
 
-def _costs(warehouse: Warehouse, events: Sequence[Event]) -> CostStatus:
-    runs = list(dict.fromkeys(event.run_id for event in reversed(events)))[:LAST_RUNS]
-    if not runs:
-        return CostStatus(())
+def read_costs(warehouse: Warehouse) -> CostStatus:
+    """What the jobs of the last runs cost."""
     try:
-        return CostStatus(tuple(warehouse.job_costs(runs)))
+        return CostStatus(tuple(warehouse.job_costs(LAST_RUNS)))
     except WarehouseDenied as error:
         return CostStatus((), str(error))

@@ -58,11 +58,15 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class JobCost:
-    """What jobs of one run cost: those of one dbt node, or (node None) of the flow itself."""
+    """What jobs of one run cost: those of one dbt node, or (node None) of the flow itself.
+
+    command: what ran; started_at: when the run's first job started.
+    """
 
     run_id: str
-    node: str | None
+    command: str
     started_at: datetime
+    node: str | None
     jobs: int
     bytes_processed: int
     bytes_billed: int
@@ -125,10 +129,10 @@ class Warehouse(Protocol):
     def read_model(self, model: str) -> StoredModel:
         """A trained model, as far as it can be taken out of the warehouse."""
 
-    def job_costs(self, run_ids: Sequence[str]) -> list[JobCost]:
-        """What the jobs of these runs cost, the dearest first; empty where jobs cost nothing.
+    def job_costs(self, runs: int) -> list[JobCost]:
+        """What the jobs of the last so many runs cost, the latest run and its dearest node first.
 
-        Raises WarehouseDenied when the user may not see them.
+        Empty where jobs cost nothing. Raises WarehouseDenied when the user may not see them.
         """
 
     def limit_memory(self, limit: str | None) -> None:
@@ -257,7 +261,7 @@ class DuckDBWarehouse:
         row = self.query(f"select features, model from {self.name(model)}")[0]
         return StoredModel(tuple(row["features"]), row["model"])
 
-    def job_costs(self, run_ids: Sequence[str]) -> list[JobCost]:
+    def job_costs(self, runs: int) -> list[JobCost]:
         """Nothing: a file has no jobs."""
         return []
 
