@@ -34,6 +34,9 @@ MODELS = (
     "int_deals__pairing_keys",
     "int_deals__candidate_pairs",
     "deal_pair_features",
+    "int_labels__groups",
+    "training_features",
+    "validation_set",
 )
 HARD_TEXTS = (
     "Ñandú Café Crème Brûlée",
@@ -129,6 +132,24 @@ def deal_labels(deals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def components(labels: Sequence[dict[str, Any]], *, all_pairs: bool) -> list[dict[str, Any]]:
+    """What the materialization of that name finds: the connected deals, and the first of each set.
+
+    It makes tables in rounds, which a single query can't: the loop on the emulator runs it.
+    """
+    newest = {}
+    for label in sorted(
+        labels, key=lambda label: (label["labelled_at"], not label["is_duplicate"])
+    ):
+        pair = sorted((label["deal_id_a"], label["deal_id_b"]))
+        newest[tuple(pair)] = label["is_duplicate"]
+    component = {deal: deal for pair in newest for deal in pair}
+    for a, b in [pair for pair, duplicate in newest.items() if all_pairs or duplicate]:
+        lower, upper = sorted((component[a], component[b]))
+        component |= {deal: lower for deal, found in component.items() if found == upper}
+    return [{"node": deal, "component": found} for deal, found in component.items()]
+
+
 def sources() -> dict[str, dict[str, str]]:
     """The columns of each source table with their types."""
     text = (PROJECT / "models/staging/_staging__sources.yml").read_text(encoding="utf-8")
@@ -157,16 +178,24 @@ Rows = list[dict[str, Any]]
 def built() -> dict[str, tuple[Rows, Rows]]:
     """The rows of each model on DuckDB and on BigQuery, sorted."""
     raw = raw_deals()
-    inputs = {"raw_deals": raw, "deal_labels": deal_labels(raw)}
+    labels = deal_labels(raw)
+    inputs = {
+        "raw_deals": raw,
+        "deal_labels": labels,
+        "int_labels__components": components(labels, all_pairs=True),
+        "int_labels__duplicate_components": components(labels, all_pairs=False),
+    }
     found: dict[str, tuple[Rows, Rows]] = {}
     # So low that blocks are over it, before and after the second key.
-    variables = {"block_cap": 4}
+    variables = {"block_cap": 4, "label_group_cap": 6}
     on_duckdb, on_bigquery = (macros(e, variables=variables) for e in ("duckdb", "bigquery"))
     catalogue, rows = Catalogue("p"), {}
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         define_types(connection)
-        for name, columns in sources().items():
+        made = dict.fromkeys(("node", "component"), "STRING")
+        known = sources() | dict.fromkeys([name for name in inputs if name[:4] == "int_"], made)
+        for name, columns in known.items():
             if name in inputs:
                 typed = ", ".join(f"{column} {type_}" for column, type_ in columns.items())
                 connection.execute(f"create table {name} ({typed})")
