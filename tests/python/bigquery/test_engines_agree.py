@@ -138,11 +138,9 @@ def components(labels: Sequence[dict[str, Any]], *, all_pairs: bool) -> list[dic
     It makes tables in rounds, which a single query can't: the loop on the emulator runs it.
     """
     newest = {}
-    for label in sorted(
-        labels, key=lambda label: (label["labelled_at"], not label["is_duplicate"])
-    ):
-        pair = sorted((label["deal_id_a"], label["deal_id_b"]))
-        newest[tuple(pair)] = label["is_duplicate"]
+    # Of two verdicts at one time, "distinct" is taken.
+    for label in sorted(labels, key=lambda one: (one["labelled_at"], not one["is_duplicate"])):
+        newest[tuple(sorted((label["deal_id_a"], label["deal_id_b"])))] = label["is_duplicate"]
     component = {deal: deal for pair in newest for deal in pair}
     for a, b in [pair for pair, duplicate in newest.items() if all_pairs or duplicate]:
         lower, upper = sorted((component[a], component[b]))
