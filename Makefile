@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SQL_DIRS := models tests analyses
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-emit-index-url --custom-compile-command 'make lock' --group build $(UPGRADE)
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
+LOCK := $(COMPILE) pyproject.toml --group build
 # The linter compiles the models: in a warehouse of its own, since DuckDB lets one process in. What it
 # says on the way out, of connections it did not close, is shown only where it failed.
 SQLFLUFF := mkdir -p .cache/lint && ONEDEAL_HOME=.cache/lint $(BIN)/sqlfluff
@@ -26,7 +27,7 @@ setup: $(VENV)/local profiles.yml ## Install onedeal for DuckDB, and copy the db
 demo: setup ## Three days of generated deals: the whole loop on this machine
 	@$(BIN)/onedeal demo
 
-test: $(VENV)/dev profiles.yml ## Run the tests
+test: $(VENV)/dev $(VENV)/emulator/ready profiles.yml ## Run the tests
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
@@ -50,6 +51,7 @@ lock: $(VENV)/dev ## Compile requirements/ anew (UPGRADE=--upgrade takes newer v
 	@$(LOCK) --extra local --extra gcp --extra serving --extra dev --output-file requirements/dev.txt
 	@$(LOCK) --extra local --constraint requirements/dev.txt --output-file requirements/local.txt
 	@$(LOCK) --extra gcp --constraint requirements/dev.txt --output-file requirements/gcp.txt
+	@$(COMPILE) --group emulator --output-file requirements/emulator.txt
 
 clean: ## Remove what was installed and generated; .onedeal and profiles.yml stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build logs target
@@ -75,3 +77,10 @@ $(VENV)/dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	@$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $(VENV)/local $@
+
+# The emulated BigQuery of the tests, which takes other versions.
+$(VENV)/emulator/ready: requirements/emulator.txt | $(BIN)/python
+	@echo 'Installing the emulated BigQuery into $(VENV)/emulator ...'
+	@$(BIN)/python -m venv $(VENV)/emulator
+	@$(VENV)/emulator/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/emulator.txt
+	@touch $@

@@ -85,6 +85,11 @@ def requirements(*extras: str) -> list[Requirement]:
     ]
 
 
+def group(name: str) -> list[Requirement]:
+    """What a dependency group of `pyproject.toml` asks for."""
+    return [Requirement(line) for line in pyproject()["dependency-groups"][name]]
+
+
 def pins(name: str) -> list[Requirement]:
     """The pins of a file in `requirements/`."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
@@ -109,7 +114,7 @@ def test_no_address_of_a_package_registry() -> None:
     registries = r"(pypi|pythonhosted|npmjs|crates|proxy\.golang|maven)\.\w"
     assert offences(registries) == []
     assert offences(r"--(extra-)?index-url|--find-links|--trusted-host") == []
-    for name in ("local", "dev", "gcp"):
+    for name in ("local", "dev", "gcp", "emulator"):
         assert "://" not in (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -149,11 +154,17 @@ def test_one_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"),
-    [("local", ["local"]), ("dev", ["local", "gcp", "serving", "dev"]), ("gcp", ["gcp"])],
+    ("name", "asked"),
+    [
+        ("local", requirements("local")),
+        ("dev", requirements("local", "gcp", "serving", "dev")),
+        ("gcp", requirements("gcp")),
+        ("emulator", group("emulator")),
+    ],
+    ids=["local", "dev", "gcp", "emulator"],
 )
-def test_pins_are_those_of_pyproject(name: str, extras: list[str]) -> None:
-    for wanted in requirements(*extras):
+def test_pins_are_those_of_pyproject(name: str, asked: list[Requirement]) -> None:
+    for wanted in asked:
         found = [
             p for p in pins(name) if canonicalize_name(p.name) == canonicalize_name(wanted.name)
         ]

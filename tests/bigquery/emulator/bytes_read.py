@@ -54,9 +54,11 @@ def _add_columns(statement: Statement, catalogue: Catalogue, columns: dict[Name,
 
 
 def _size(name: Name, columns: list[str], catalogue: Catalogue, context: AppContext) -> int:
+    if not columns:
+        return 0
     types = catalogue.tables[name].columns
     sizes = [_column_size(column, types.get(column, "STRING")) for column in columns]
-    query = f"SELECT {', '.join(sizes) or '0'} FROM {quoted_table_ref(*name)}"
+    query = f"SELECT {', '.join(sizes)} FROM {quoted_table_ref(*name)}"
     row: Any = context.engine.execute(query).fetchone()
     return sum(int(size or 0) for size in row)
 

@@ -94,6 +94,9 @@ def _parse_once() -> None:
         key = (type(self), sql, tuple(sorted(options.items())))
         if key not in trees:
             trees[key] = parse(self, sql, **options)
+            for node in (node for tree in trees[key] if tree for node in tree.walk()):
+                # Positions in the text, half of what there is to copy.
+                node._meta = None
             if len(trees) > REMEMBERED_TEXTS:
                 trees.popitem(last=False)
         return [tree and tree.copy() for tree in trees[key]]
