@@ -186,11 +186,12 @@ class Check:
         resolved = tree.concrete(response.resolved_statement)
         self._check_inputs(resolved, calls, start)
         try:
-            rules.check(resolved)
+            for fault in rules.faults(resolved):
+                raise effects.Fault(fault)
             target = effects.target(resolved, self.catalogue, self.default_dataset)
             found = effects.effects(resolved, self.catalogue, self.default_dataset)
-        except effects.Fault as fault:
-            raise Refused(self._refusal(str(fault), start, fault.reason)) from fault
+        except effects.Fault as error:
+            raise Refused(self._refusal(str(error), start, error.reason)) from error
         output = tree.fields(resolved).get("output_column_list", [])
         self._add(
             Statement(
@@ -483,6 +484,9 @@ def _add_bigquery_functions(root: simple_catalog_pb2.SimpleCatalogProto) -> None
         ("contains_substr", ["STRING", "STRING"], "BOOL", kinds.SCALAR),
         ("max_by", [1, 2], 1, kinds.AGGREGATE),
         ("min_by", [1, 2], 1, kinds.AGGREGATE),
+        # What options of CREATE MODEL take instead of a value.
+        ("hparam_range", ["FLOAT64", "FLOAT64"], "FLOAT64", kinds.SCALAR),
+        ("hparam_candidates", ["ARRAY<FLOAT64>"], "FLOAT64", kinds.SCALAR),
         ("search", ["STRING", "STRING"], "BOOL", kinds.SCALAR),
         ("text_analyze", ["STRING"], "ARRAY<STRING>", kinds.SCALAR),
     ):

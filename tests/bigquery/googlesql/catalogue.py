@@ -39,7 +39,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Model:
-    """A BigQuery ML model with one label. `classes` names ML.CONFUSION_MATRIX's columns."""
+    """A BigQuery ML model with one label.
+
+    `model_type` is as CREATE MODEL takes it, in upper case. `classes` names ML.CONFUSION_MATRIX's
+    columns.
+    """
 
     features: Mapping[str, str]
     label: str

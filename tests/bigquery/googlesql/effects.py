@@ -8,7 +8,7 @@ from zetasql.wasi._pb2.zetasql.proto import function_pb2
 from zetasql.wasi._pb2.zetasql.public import function_pb2 as signature_pb2
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
-from tests.bigquery.googlesql import tree
+from tests.bigquery.googlesql import options, tree
 from tests.bigquery.googlesql.catalogue import (
     SCRIPT,
     Catalogue,
@@ -50,8 +50,10 @@ class Fault(Exception):
 
 
 def target(node: Any, catalogue: Catalogue, default_dataset: str | None) -> Name | None:
-    """What the statement creates, changes or drops; None where it only reads."""
+    """What the statement creates, changes or drops; None where it is no such thing."""
     values = tree.fields(node)
+    if tree.kind(node) == "CreateSchemaStmt" or values.get("object_type") == "SCHEMA":
+        return None
     if "name_path" in values:
         return _name(values["name_path"], catalogue, default_dataset)
     if "table_scan" in values:
@@ -72,12 +74,6 @@ def effects(node: Any, catalogue: Catalogue, default_dataset: str | None) -> lis
     if kind.startswith("Drop"):
         return _dropped(node, catalogue, default_dataset)
     return []
-
-
-def options(node: Any) -> dict[str, Any]:
-    """A statement's OPTIONS, by lower-case name, as far as they are literals."""
-    listed = tree.fields(node).get("option_list", [])
-    return {option.name.lower(): tree.literal(option.value) for option in listed}
 
 
 def partition_column(expression: Any) -> str | None:
@@ -121,7 +117,7 @@ def _entry(entry_kind: type[Entry], word: str, node: Any, catalogue: Catalogue) 
 
 def _table(word: str, node: Any, catalogue: Catalogue) -> Table:
     values = tree.fields(node)
-    settings = options(node)
+    settings = options.values(node)
     columns = {
         column.name: type_name(column.type) for column in values.get("column_definition_list", [])
     }
@@ -155,7 +151,7 @@ def _source(reference: Any, catalogue: Catalogue) -> Table:
 
 def _model(node: Any) -> Model:
     values = tree.fields(node)
-    settings = options(node)
+    settings = options.values(node)
     columns = {
         column.name: type_name(column.column.type)
         for column in values.get("output_column_list", [])
@@ -193,14 +189,16 @@ def _altered(node: Any, catalogue: Catalogue, default_dataset: str | None) -> li
         if values.get("is_if_exists"):
             return []
         raise Fault(f"Not found: {_PLURAL[kind]} {name}", "notFound")
-    entry, new_name = known, name
+    assert isinstance(known, Table | Model)
+    entry: Table | Model = known
+    new_name = name
     for wrapped in values.get("alter_action_list", []):
         action = tree.concrete(wrapped)
         detail = tree.fields(action)
         if tree.kind(action) == "RenameToAction":
             new_name = Name(name.project, name.dataset, detail["new_path"][-1])
-        elif tree.kind(action) == "SetOptionsAction" and not isinstance(entry, Function):
-            settings = options(action)
+        elif tree.kind(action) == "SetOptionsAction":
+            settings = options.values(action)
             if "description" in settings:
                 entry = replace(entry, description=settings["description"])
             if "labels" in settings:

@@ -97,7 +97,7 @@ _TABLES = {
 
 
 def system_columns(name: str) -> dict[str, str] | None:
-    """The columns of `INFORMATION_SCHEMA.TABLES` or `__TABLES__`; None of what is no system view."""
+    """The columns of `INFORMATION_SCHEMA.TABLES` and the like; None of what is no system view."""
     if name.upper() == "__TABLES__":
         return _TABLES
     schema, _, view = name.upper().partition(".")

@@ -48,6 +48,59 @@ FUNCTIONS = (
 )
 
 
+def _all(names: tuple[str, ...], type_: str) -> dict[str, str]:
+    return dict.fromkeys(names, type_)
+
+
+_CLASSIFIER_METRICS = _all(
+    ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"), "FLOAT64"
+)
+_REGRESSOR_METRICS = _all(
+    (
+        "mean_absolute_error",
+        "mean_squared_error",
+        "mean_squared_log_error",
+        "median_absolute_error",
+        "r2_score",
+        "explained_variance",
+    ),
+    "FLOAT64",
+)
+_EXPLANATION = {
+    "probability": "FLOAT64",
+    "top_feature_attributions": "ARRAY<STRUCT<feature STRING, attribution FLOAT64>>",
+    **_all(("baseline_prediction_value", "prediction_value", "approximation_error"), "FLOAT64"),
+}
+# ML.CONFUSION_MATRIX's columns, where nothing tells the classes.
+_CLASSES = {"BOOL": ("false", "true"), "INT64": ("_0", "_1")}
+_COLUMNS = {
+    "roc_curve": {
+        **_all(("threshold", "recall", "false_positive_rate"), "FLOAT64"),
+        **_all(("true_positives", "false_positives", "true_negatives", "false_negatives"), "INT64"),
+    },
+    "weights": {
+        "processed_input": "STRING",
+        "weight": "FLOAT64",
+        "category_weights": "ARRAY<STRUCT<category STRING, weight FLOAT64>>",
+    },
+    "feature_importance": {
+        "feature": "STRING",
+        **_all(("importance_weight", "importance_gain", "importance_cover"), "FLOAT64"),
+    },
+    "global_explain": {"feature": "STRING", "attribution": "FLOAT64"},
+    "feature_info": {
+        "input": "STRING",
+        **_all(("min", "max", "mean", "median", "stddev"), "FLOAT64"),
+        **_all(("category_count", "null_count", "dimension"), "INT64"),
+    },
+    "training_info": {
+        **_all(("training_run", "iteration"), "INT64"),
+        **_all(("loss", "eval_loss", "learning_rate"), "FLOAT64"),
+        "duration_ms": "INT64",
+    },
+}
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a table function in a statement: `catalogue` stands for `ml` in its name."""
@@ -66,9 +119,9 @@ def unsupported(function: str, model: Model) -> str | None:
         "roc_curve": ("LOGISTIC_REG", *_classifiers(_TREES)),
         "confusion_matrix": ("LOGISTIC_REG", *_classifiers(_TREES)),
     }.get(function)
-    if needs is None or model.model_type.upper().startswith(needs):
+    if needs is None or model.model_type.startswith(needs):
         return None
-    return f"ML.{function.upper()} is not supported for {model.model_type.upper()} models."
+    return f"ML.{function.upper()} is not supported for {model.model_type} models."
 
 
 def input_faults(function: str, model: Model, columns: Mapping[str, str]) -> list[str]:
@@ -106,77 +159,31 @@ def add_scalar_functions(root: simple_catalog_pb2.SimpleCatalogProto) -> None:
     _add_scalar(catalogue, "ngrams", [words, "ARRAY<INT64>"], words)
 
 
+def _is_classifier(model: Model) -> bool:
+    return model.model_type == "LOGISTIC_REG" or model.model_type.endswith("_CLASSIFIER")
+
+
 def _classifiers(families: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{family}CLASSIFIER" for family in families)
 
 
 def _columns(function: str, model: Model) -> dict[str, str]:
-    label, label_type = model.label, model.label_type
-    floats = dict.fromkeys
-    names: tuple[str, ...]
+    """The columns that the function gives, before those of its input."""
+    predicted = {f"predicted_{model.label}": model.label_type}
     match function:
+        case "predict" if _is_classifier(model):
+            probabilities = f"ARRAY<STRUCT<label {model.label_type}, prob FLOAT64>>"
+            return {**predicted, f"predicted_{model.label}_probs": probabilities}
         case "predict":
-            predicted = {f"predicted_{label}": label_type}
-            if (
-                model.model_type.upper() == "LOGISTIC_REG"
-                or "CLASSIFIER" in model.model_type.upper()
-            ):
-                predicted[f"predicted_{label}_probs"] = (
-                    f"ARRAY<STRUCT<label {label_type}, prob FLOAT64>>"
-                )
             return predicted
         case "explain_predict":
-            return {
-                f"predicted_{label}": label_type,
-                "probability": "FLOAT64",
-                "top_feature_attributions": "ARRAY<STRUCT<feature STRING, attribution FLOAT64>>",
-                "baseline_prediction_value": "FLOAT64",
-                "prediction_value": "FLOAT64",
-                "approximation_error": "FLOAT64",
-            }
+            return {**predicted, **_EXPLANATION}
         case "evaluate":
-            names = ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc")
-            if model.model_type.upper().endswith(("LINEAR_REG", "REGRESSOR")):
-                names = (
-                    "mean_absolute_error",
-                    "mean_squared_error",
-                    "mean_squared_log_error",
-                    "median_absolute_error",
-                    "r2_score",
-                    "explained_variance",
-                )
-            return floats(names, "FLOAT64")
-        case "roc_curve":
-            rates = floats(("threshold", "recall", "false_positive_rate"), "FLOAT64")
-            counts = ("true_positives", "false_positives", "true_negatives", "false_negatives")
-            return {**rates, **floats(counts, "INT64")}
+            return _CLASSIFIER_METRICS if _is_classifier(model) else _REGRESSOR_METRICS
         case "confusion_matrix":
-            classes = model.classes or {"BOOL": ("false", "true"), "INT64": ("_0", "_1")}.get(
-                label_type, ()
-            )
-            return {"expected_label": label_type, **floats(classes, "INT64")}
-        case "weights":
-            return {
-                "processed_input": "STRING",
-                "weight": "FLOAT64",
-                "category_weights": "ARRAY<STRUCT<category STRING, weight FLOAT64>>",
-            }
-        case "feature_importance":
-            kinds = ("importance_weight", "importance_gain", "importance_cover")
-            return {"feature": "STRING", **floats(kinds, "FLOAT64")}
-        case "global_explain":
-            return {"feature": "STRING", "attribution": "FLOAT64"}
-        case "feature_info":
-            statistics = floats(("min", "max", "mean", "median", "stddev"), "FLOAT64")
-            counts = ("category_count", "null_count", "dimension")
-            return {"input": "STRING", **statistics, **floats(counts, "INT64")}
-        case "training_info":
-            return {
-                **floats(("training_run", "iteration"), "INT64"),
-                **floats(("loss", "eval_loss", "learning_rate"), "FLOAT64"),
-                "duration_ms": "INT64",
-            }
-    raise ValueError(f"ML.{function} is none of {', '.join(FUNCTIONS)}.")
+            classes = model.classes or _CLASSES.get(model.label_type, ())
+            return {"expected_label": model.label_type, **_all(classes, "INT64")}
+    return _COLUMNS[function]
 
 
 def _add_passing(catalogue: simple_catalog_pb2.SimpleCatalogProto, call: Call) -> None:

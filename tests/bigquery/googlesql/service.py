@@ -7,10 +7,9 @@ for 25 s, and copies byte by byte. wasmtime's cache keeps the compiled module be
 import ctypes
 import functools
 import threading
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, TypeVar
 
-import tzdata
 import wasmtime
 from google.protobuf.message import Message
 from zetasql.wasi import get_wasm_path
@@ -37,7 +36,7 @@ class _Instance:
         config.cache = True
         engine = wasmtime.Engine(config)
         wasi = wasmtime.WasiConfig()
-        wasi.preopen_dir(str(Path(tzdata.__file__).parent / "zoneinfo"), "/usr/share/zoneinfo")
+        wasi.preopen_dir(str(files("tzdata") / "zoneinfo"), "/usr/share/zoneinfo")
         self.store = wasmtime.Store(engine)
         self.store.set_wasi(wasi)
         linker = wasmtime.Linker(engine)

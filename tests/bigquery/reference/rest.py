@@ -65,11 +65,11 @@ def _field(name: str, type_: type_pb2.TypeProto) -> Json:
 
 
 def _type(field: Json) -> str:
-    if field["type"] in ("RECORD", "STRUCT"):
+    old = str(field["type"])
+    word = _NEW_NAMES.get(old, old)
+    if word in ("RECORD", "STRUCT"):
         inner = [f"`{item['name']}` {_type(item)}" for item in field["fields"]]
         word = f"STRUCT<{', '.join(inner)}>"
-    else:
-        word = _NEW_NAMES.get(field["type"], field["type"])
     return f"ARRAY<{word}>" if field.get("mode") == "REPEATED" else word
 
 
@@ -109,7 +109,7 @@ def _parameter_value(value: Json, type_: str) -> Any:
     if "arrayValues" in value:
         element = type_.removeprefix("ARRAY<").removesuffix(">")
         return [_parameter_value(item, element) for item in value["arrayValues"]]
-    text = value.get("value")
+    text: Any = value.get("value")
     if text is None:
         return None
     match type_:

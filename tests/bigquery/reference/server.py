@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import traceback
 import uuid
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -143,7 +144,8 @@ class ReferenceServer:
 
     def _delete_table(self, query: Json, body: Json, *path: str) -> Json:
         self._get_table(query, body, *path)
-        self.warehouse.change(lambda catalogue: catalogue.tables.pop(Name(*path)))
+        gone = Effect(Table, Name(*path), None)
+        self.warehouse.change(lambda catalogue: catalogue.apply([gone]))
         return {}
 
     def _table_data(self, query: Json, body: Json, *path: str) -> Json:
@@ -184,7 +186,8 @@ class ReferenceServer:
 
     def _delete_model(self, query: Json, body: Json, *path: str) -> Json:
         self._get_model(query, body, *path)
-        self.warehouse.change(lambda catalogue: catalogue.models.pop(Name(*path)))
+        gone = Effect(Model, Name(*path), None)
+        self.warehouse.change(lambda catalogue: catalogue.apply([gone]))
         return {}
 
     def _list_routines(self, query: Json, body: Json, project: str, dataset: str) -> Json:
@@ -246,8 +249,8 @@ class ReferenceServer:
             "query": {**query, "destinationTable": destination},
         }
         error = None
-        if executed.refusal is not None:
-            error = (executed.refusal.reason, str(executed.refusal))
+        for refusal in executed.refusals[:1]:
+            error = (refusal.reason, str(refusal))
         return _Job(
             _job(project, job_id, configuration, {"query": statistics}, error),
             executed,
@@ -300,8 +303,8 @@ class ReferenceServer:
         executed = self._jobs[job_id].executed
         if executed is None:
             raise _Failure("invalid", f"Job {job_id} is no query.")
-        if executed.refusal is not None:
-            raise _Failure(executed.refusal.reason, str(executed.refusal))
+        for refusal in executed.refusals:
+            raise _Failure(refusal.reason, str(refusal))
         answer: Json = {
             "kind": "bigquery#getQueryResultsResponse",
             "jobReference": resource["jobReference"],
@@ -372,6 +375,13 @@ class _Handler(BaseHTTPRequestHandler):
         except _Failure as failure:
             status = rest.error_code(failure.reason)
             answer = rest.error(status, failure.reason, str(failure))
+        except Exception as error:
+            # As 400: a client retries what is the server's fault, for minutes.
+            traceback.print_exc()
+            status, answer = (
+                400,
+                rest.error(400, "invalid", f"The reference server failed: {error}"),
+            )
         data = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -5,21 +5,21 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tests.bigquery.googlesql import (
     Analyser,
     Catalogue,
     EvaluationError,
-    Name,
     Refusal,
     Result,
     Statement,
-    Table,
     evaluate_query,
 )
 from tests.bigquery.reference import answers, system_views
+from tests.bigquery.reference.verdicts import Verdicts
 
 _COMMENT = re.compile(r"\s*/\*(.*?)\*/\s*", re.DOTALL)
 
@@ -46,18 +46,25 @@ class Executed:
     result: Result
     columns: tuple[tuple[str, str], ...] = ()
     rows: Sequence[tuple[Any, ...]] = ()
-    refusal: Refusal | None = None
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        return self.result.refusals
 
 
 class Warehouse:
     """Executes SQL as far as it goes without rows. Safe to use from several threads."""
 
     def __init__(
-        self, project: str, scripted: Iterable[answers.Answer] = (), datasets: Iterable[str] = ()
+        self,
+        project: str,
+        scripted: Iterable[answers.Answer] = (),
+        verdicts_dir: Path | None = None,
     ) -> None:
-        self.catalogue = Catalogue(project, datasets={(project, dataset) for dataset in datasets})
+        self.catalogue = Catalogue(project, datasets=set())
         self.scripted = tuple(scripted)
         self.recorded: list[Recorded] = []
+        self._verdicts = Verdicts(verdicts_dir)
         self._lock = threading.RLock()
 
     def execute(
@@ -70,18 +77,21 @@ class Warehouse:
         dry_run: bool = False,
     ) -> Executed:
         started = time.perf_counter()
-        types = {name: type_ for name, (type_, _) in (parameters or {}).items()}
         with self._lock:
             catalogue = self.catalogue.copy()
-        result = Analyser(catalogue).check(sql, parameters=types, default_dataset=default_dataset)
-        executed = self._evaluated(sql, result, catalogue, parameters or {}, default_dataset)
-        if executed.refusal is not None and not result.refusals:
-            result = Result(result.statements, [executed.refusal])
+        scripted = answers.find(self.scripted, sql)
+        key = self._verdicts.key(sql, catalogue, parameters, default_dataset, scripted is None)
+        executed: Executed | None = self._verdicts.get(key)
+        if executed is None:
+            executed = _execute(catalogue, sql, parameters or {}, default_dataset, scripted is None)
+            self._verdicts.put(key, executed)
+        if scripted is not None and not executed.refusals:
+            executed = replace(executed, rows=scripted.rows)
         with self._lock:
             if not dry_run:
-                self.catalogue.apply(result.effects)
+                self.catalogue.apply(executed.result.effects)
             seconds = time.perf_counter() - started
-            self.recorded.append(Recorded(sql, _node(sql), result, labels or {}, seconds))
+            self.recorded.append(Recorded(sql, _node(sql), executed.result, labels or {}, seconds))
         return executed
 
     def change(self, change: Callable[[Catalogue], None]) -> None:
@@ -89,31 +99,29 @@ class Warehouse:
         with self._lock:
             change(self.catalogue)
 
-    def _evaluated(
-        self,
-        sql: str,
-        result: Result,
-        catalogue: Catalogue,
-        parameters: Mapping[str, tuple[str, Any]],
-        default_dataset: str | None,
-    ) -> Executed:
-        if result.refusals:
-            return Executed(result, refusal=result.refusals[0])
-        if not result.statements or result.statements[-1].kind != "SELECT":
-            return Executed(result)
-        query = result.statements[-1]
-        if (scripted := answers.find(self.scripted, sql)) is not None:
-            return Executed(result, query.columns, scripted.rows)
-        if _beyond_the_reference(result, query):
-            return Executed(result, query.columns)
-        rows = system_views.rows(catalogue, query.tables)
-        try:
-            found = evaluate_query(
-                catalogue, query.text, rows, parameters=parameters, default_dataset=default_dataset
-            )
-        except EvaluationError as error:
-            return Executed(result, refusal=Refusal(str(error), 1, 1))
-        return Executed(result, query.columns, found.values)
+
+def _execute(
+    catalogue: Catalogue,
+    sql: str,
+    parameters: Mapping[str, tuple[str, Any]],
+    default_dataset: str | None,
+    evaluate: bool,
+) -> Executed:
+    types = {name: type_ for name, (type_, _) in parameters.items()}
+    result = Analyser(catalogue).check(sql, parameters=types, default_dataset=default_dataset)
+    last = result.statements[-1] if result.statements else None
+    if result.refusals or last is None or last.kind != "SELECT":
+        return Executed(result)
+    if not evaluate or _beyond_the_reference(result, last):
+        return Executed(result, last.columns)
+    rows = system_views.rows(catalogue, last.tables)
+    try:
+        found = evaluate_query(
+            catalogue, last.text, rows, parameters=parameters, default_dataset=default_dataset
+        )
+    except EvaluationError as error:
+        return Executed(Result(result.statements, [Refusal(str(error), 1, 1)]))
+    return Executed(result, last.columns, found.values)
 
 
 def _beyond_the_reference(result: Result, query: Statement) -> bool:
