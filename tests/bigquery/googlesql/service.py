@@ -86,10 +86,16 @@ _instance = functools.cache(_Instance)
 def call(method: str, request: Message, response_type: type[M]) -> M:
     """The answer of one method of the service; safe to use from several threads."""
     with _lock:
+        data = request.SerializeToString()
         try:
-            response = _instance().call(method, request.SerializeToString())
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            response = _instance().call(method, data)
+        except (wasmtime.Trap, wasmtime.WasmtimeError):
+            # Calls that went before can break an instance: a new one has the last word.
             _instance.cache_clear()
-            raise Crash(f"GoogleSQL crashed in {method}: {error}") from error
+            try:
+                response = _instance().call(method, data)
+            except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+                _instance.cache_clear()
+                raise Crash(f"GoogleSQL crashed in {method}: {error}") from error
     answer: M = response_type.FromString(response)
     return answer
