@@ -17,10 +17,10 @@ export PIP_NO_INPUT := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs benchmark lock clean
+.PHONY: help setup demo test check-bigquery lint format docs benchmark lock clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/local profiles.yml ## Install onedeal for DuckDB, and copy the dbt profile
 
@@ -29,6 +29,9 @@ demo: setup ## Three days of generated deals: the whole loop on this machine
 
 test: $(VENV)/dev $(VENV)/emulator/ready profiles.yml ## Run the tests
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+check-bigquery: $(VENV)/dev ## Have every statement for BigQuery analysed by Google's own analyser
+	@$(BIN)/python -m tests.bigquery.reference.check
 
 lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check --quiet

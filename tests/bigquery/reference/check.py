@@ -10,7 +10,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from rich.console import Console
 
+from tests.bigquery.googlesql import Catalogue
 from tests.bigquery.reference.answers import Answer, answer
 from tests.bigquery.reference.server import ReferenceServer
 from tests.bigquery.reference.warehouse import Recorded, Warehouse
@@ -52,6 +54,17 @@ CHAMPION = answer(
     r"select model_version, details from .* where event in ",
     ("dev_boosted_tree", '{"model_type": "boosted_tree_classifier", "threshold": 0.5}'),
 )
+LATEST_CHANGE = answer(
+    "watermark() of macros/matching asks an incremental model for its newest change.",
+    r"as latest_change from ",
+    ("2026-06-03 10:00:00+00",),
+)
+DAYS = answer(
+    "in_partitions_with() of macros/matching asks which partitions hold rows to be deleted.",
+    r"select distinct cast\(date\(changed_at\) as string\) as day from ",
+    ("2026-06-01",),
+    ("2026-06-03",),
+)
 LOADED_NOW = answer(
     "dbt source freshness asks when a source was loaded last.",
     r"as max_loaded_at, .* as snapshotted_at ",
@@ -68,10 +81,38 @@ class Pass:
     answers: tuple[Answer, ...] = ()
 
 
+# What macros of BigQuery ML give that no model of the project uses.
+UNUSED_MACROS = """
+{% set linear = ref('deal_duplicate_model_logistic') %}
+{% set trees = ref('deal_duplicate_model_boosted_tree') %}
+{% set input, label = ref('validation_set'), 'is_duplicate' %}
+select
+    {% for relation in [
+        ml_evaluate(linear, label),
+        ml_evaluate(trees, label, input, threshold=0.3),
+        ml_roc_curve(linear, label),
+        ml_roc_curve(linear, label, input, thresholds=[0.1, 0.9]),
+        ml_confusion_matrix(trees, label),
+        ml_confusion_matrix(trees, label, input, threshold=0.3),
+        ml_predict(linear, input, label, threshold=0.3),
+        ml_explain_predict(trees, input, label, top_k_features=3, threshold=0.3),
+        ml_weights(linear, standardize=true),
+        ml_feature_info(linear),
+        ml_training_info(trees),
+        ml_global_explain(linear),
+    ] %}
+    (select count(*) from {{ relation }}) as rows_{{ loop.index }},
+    {% endfor %}
+"""
 PASSES = (
     Pass("an empty warehouse", ("build",)),
-    Pass("an increment with a champion", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION)),
+    Pass(
+        "an increment with a champion",
+        ("run",),
+        (CLASSES, CLASS_COUNTS, CHAMPION, LATEST_CHANGE, DAYS),
+    ),
     Pass("a full refresh", ("run", "--full-refresh"), (CLASSES, CLASS_COUNTS, BEST_CANDIDATE)),
+    Pass("unused macros", ("show", "--inline", UNUSED_MACROS)),
     Pass("source freshness", ("source", "freshness"), (LOADED_NOW,)),
     Pass("documentation", ("docs", "generate")),
 )
@@ -79,31 +120,46 @@ PASSES = (
 
 @dataclass
 class Outcome:
-    """What the check found. `failures` are dbt's, in words; `results` are its nodes', by pass."""
+    """What the check found: what was sent, and dbt's results, by pass, and failures, in words."""
 
-    recorded: list[Recorded] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+    catalogue: Catalogue
+    recorded: list[Recorded]
     results: dict[str, list[Any]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     @property
     def refused(self) -> list[Recorded]:
         return [recorded for recorded in self.recorded if recorded.refusals]
 
 
-def run_check(scratch: Path, passes: tuple[Pass, ...] = PASSES) -> Outcome:
-    """Parses the project for BigQuery, and runs dbt's commands against the reference server."""
-    outcome = Outcome()
+def run_check(
+    scratch: Path,
+    passes: Sequence[Pass] = PASSES,
+    *,
+    project_dir: Path = PROJECT_DIR,
+    catalogue: Catalogue | None = None,
+) -> Outcome:
+    """Parses the project for BigQuery, and runs dbt's commands against the reference server.
+
+    `scratch` takes the profile, dbt's target and its log. The warehouse starts empty, or with the
+    `catalogue` of an earlier outcome.
+    """
     warehouse = Warehouse(PROJECT, verdicts_dir=VERDICTS_DIR)
-    with ReferenceServer(warehouse) as server:
-        profiles_dir = _write_profile(scratch, server.url)
+    if catalogue is not None:
+        warehouse.catalogue = catalogue.copy()
+    outcome = Outcome(warehouse.catalogue, warehouse.recorded)
+    with ReferenceServer(warehouse) as server, warnings.catch_warnings():
+        # What dbt and its libraries warn of in their own code.
+        warnings.simplefilter("ignore")
         common = [
-            *("--project-dir", str(PROJECT_DIR), "--profiles-dir", str(profiles_dir)),
-            *("--target", TARGET, "--target-path", str(scratch / "target")),
+            *("--project-dir", str(project_dir), "--target", TARGET),
+            *("--profiles-dir", str(_write_profile(scratch, server.url))),
+            *("--target-path", str(scratch / "target"), "--log-path", str(scratch / "logs")),
+            *("--log-level", "none"),
         ]
-        options = ["--quiet", "--log-path", str(scratch / "logs"), "--no-use-colors"]
         deprecations = ["--no-partial-parse", "--warn-error-options", '{"error": ["Deprecations"]}']
         with _no_network():
-            parsed = dbtRunner().invoke([*options, "parse", *common, *deprecations])
+            parsed = dbtRunner().invoke(["parse", *common, *deprecations])
         if not parsed.success:
             outcome.failures.append(f"dbt parse: {parsed.exception or 'failed'}")
             return outcome
@@ -111,19 +167,18 @@ def run_check(scratch: Path, passes: tuple[Pass, ...] = PASSES) -> Outcome:
         runner = dbtRunner(manifest=parsed.result)
         for one in passes:
             warehouse.scripted = one.answers
-            ran = runner.invoke([*options, *one.arguments, *common])
-            results = getattr(ran.result, "results", None) or []
-            outcome.results[one.name] = list(results)
+            ran = runner.invoke([*one.arguments, *common])
+            results = list(getattr(ran.result, "results", None) or [])
+            outcome.results[one.name] = results
             failed = [result for result in results if str(result.status) in FAILED]
-            for result in failed:
-                outcome.failures.append(f"{one.name}: {result.node.name}: {result.message}")
+            outcome.failures += [f"{one.name}: {r.node.name}: {r.message}" for r in failed]
             if not ran.success and not failed:
                 outcome.failures.append(f"{one.name}: {ran.exception or 'dbt failed'}")
-        outcome.recorded = warehouse.recorded
     return outcome
 
 
 def main() -> int:
+    """Prints what was refused, with its place, and a summary; 1 where anything was."""
     console = Console(soft_wrap=True, highlight=False)
     started, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
@@ -156,7 +211,7 @@ def _write_profile(scratch: Path, url: str) -> Path:
     }
     profile["onedeal"] = {"target": TARGET, "outputs": {TARGET: output}}
     directory = scratch / "profiles"
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "profiles.yml").write_text(yaml.safe_dump(profile))
     return directory
 
