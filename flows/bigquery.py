@@ -103,7 +103,7 @@ class BigQueryWarehouse:
             there = {
                 one.table_id for one in self._jobs.listed(self._client.list_tables, dataset) or ()
             }
-            if not there:
+            if not there and self._jobs.find(self._client.get_dataset, dataset) is None:
                 self._jobs.call(self._client.create_dataset, Dataset(dataset), exists_ok=True)
             for table in self._contract:
                 if table.schema == schema and table.name not in there:
@@ -207,14 +207,14 @@ class BigQueryWarehouse:
     def copy_model(self, model: str, copy: str) -> bool:
         """Make `copy` a copy of a model by a copy job; False where it is one already.
 
-        A label tells whose copy it is. It is taken off first and put on last, so that a copy that
+        A label tells whose copy it is. It is emptied first and filled last, so that a copy that
         was interrupted is made again.
         """
         there = self._jobs.find(self._client.get_model, self._model(copy))
         if there is not None:
             if there.labels.get(COPIED_FROM) == label(model):
                 return False
-            self._label_copy(there, None)
+            self._label_copy(there, "")
         self._jobs.copy(self._reference(model), self._reference(copy))
         made = self._jobs.call(self._client.get_model, self._model(copy))
         self._label_copy(made, label(model))
@@ -256,9 +256,8 @@ class BigQueryWarehouse:
     def _model(self, model: str) -> ModelReference:
         return ModelReference.from_string(f"{self._project}.{self._schema}.{model}")
 
-    def _label_copy(self, copy: Model, model: str | None) -> None:
-        labels: dict[str, Any] = {**copy.labels, COPIED_FROM: model}
-        copy.labels = labels
+    def _label_copy(self, copy: Model, model: str) -> None:
+        copy.labels = {**copy.labels, COPIED_FROM: model}
         self._jobs.call(self._client.update_model, copy, ["labels"])
 
     def _create(self, declared: ContractTable) -> None:

@@ -103,7 +103,7 @@ def serving_sql(settings: Settings, dbt: Dbt) -> dict[str, str]:
         return dbt.compile_analyses()
     # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
     aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
-    return Dbt(aside, dbt.variables).compile_analyses()
+    return Dbt(aside).compile_analyses()
 
 
 def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
