@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bqemulator.api.dependencies import AppContext
-from bqemulator.catalog.models import Clustering, TableFieldSchema, TableMeta, TimePartitioning
+from bqemulator.catalog.models import (
+    Clustering,
+    TableFieldSchema,
+    TableMeta,
+    TableSchema,
+    TimePartitioning,
+)
+from bqemulator.storage.sql_identifiers import quoted_table_ref
+from bqemulator.storage.type_map import bq_to_duckdb
 
 from tests.bigquery.emulator import models
 from tests.bigquery.googlesql import Catalogue, Dataset, Effect, Model, Name, Table
@@ -15,6 +23,8 @@ _STANDARD_NAMES = {
     "BOOLEAN": "BOOL",
     "RECORD": "STRUCT",
 }
+
+_LEGACY_NAMES = {standard: legacy for legacy, standard in _STANDARD_NAMES.items()}
 
 
 def catalogue_of(context: AppContext, project: str) -> Catalogue:
@@ -106,10 +116,31 @@ def _keep_table_options(name: Name, table: Table, context: AppContext) -> None:
     meta = context.catalog.get_table(*name)
     if meta is None:
         return
-    changes: dict[str, Any] = {"description": table.description, "labels": dict(table.labels)}
+    fields = tuple(_typed(field, table.columns.get(field.name)) for field in meta.schema_.fields)
+    changes: dict[str, Any] = {
+        "schema_": TableSchema(fields=fields),
+        "description": table.description,
+        "labels": dict(table.labels),
+    }
     if table.cluster_columns:
         changes["clustering"] = Clustering(fields=table.cluster_columns)
     column = table.partition_column
     if column and (meta.time_partitioning is None or meta.time_partitioning.field != column):
         changes["time_partitioning"] = TimePartitioning(type="DAY", field=column)
     context.catalog.update_table(meta.model_copy(update=changes))
+    if meta.table_type == "TABLE":
+        for before, after in zip(meta.schema_.fields, fields, strict=True):
+            if before != after:
+                kind = bq_to_duckdb(type_of(after))
+                context.engine.execute(
+                    f'ALTER TABLE {quoted_table_ref(*name)} ALTER "{after.name}" TYPE {kind}'
+                )
+
+
+def _typed(field: TableFieldSchema, kind: str | None) -> TableFieldSchema:
+    """The field with the type that the analyser found: of DuckDB's, SUM's is not INT64's."""
+    scalar = kind.removeprefix("ARRAY<").removesuffix(">") if kind else ""
+    if kind is None or kind == type_of(field) or "<" in scalar:
+        return field
+    mode = "REPEATED" if kind != scalar else field.mode
+    return field.model_copy(update={"type": _LEGACY_NAMES.get(scalar, scalar), "mode": mode})

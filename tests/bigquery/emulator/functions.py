@@ -29,6 +29,8 @@ def register(connection: DuckDBPyConnection) -> None:
         "BIGINT",
         type=PythonUDFType.ARROW,
     )
+    # Whole units between two times, where DuckDB's date_diff() counts the borders crossed.
+    connection.execute("CREATE MACRO whole_units(unit, a, b) AS date_sub(unit, a, b)")
 
 
 def sql(template: str, **parts: exp.Expression) -> exp.Expression:
@@ -110,16 +112,65 @@ class CastToInteger(TranslationRule):
         return (
             isinstance(node, exp.Cast)
             and node.to.this is exp.DType.BIGINT
-            and not isinstance(node.this, exp.Literal | exp.Round)
+            and not isinstance(node.this, exp.Round)
+            and not (isinstance(node.this, exp.Literal) and node.this.is_string)
         )
 
     def rewrite(self, node: Any) -> exp.Expression:
         cast = "TRY_CAST" if isinstance(node, exp.TryCast) else "CAST"
         return sql(
-            f"CASE TYPEOF(:value) WHEN 'DOUBLE' THEN {cast}(ROUND({cast}(:value AS DOUBLE)) AS BIGINT)"
+            "CASE TYPEOF(:value)"
+            f" WHEN 'DOUBLE' THEN {cast}(ROUND({cast}(:value AS DOUBLE)) AS BIGINT)"
             f" ELSE {cast}(:value AS BIGINT) END",
             value=node.this,
         )
+
+
+class Numeric(TranslationRule):
+    """NUMERIC has nine decimals; DuckDB's DECIMAL has three where none are given."""
+
+    name = "NUMERIC"
+
+    def applies_to(self, node: Any) -> bool:
+        is_decimal = isinstance(node, exp.DataType) and node.this is exp.DType.DECIMAL
+        return is_decimal and not node.expressions
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb")
+
+
+class FieldsOfUnnest(TranslationRule):
+    """FROM UNNEST(structs), without an alias, has the structs' fields as columns."""
+
+    name = "FIELDS_OF_UNNEST"
+
+    def applies_to(self, node: Any) -> bool:
+        return (
+            isinstance(node, exp.Unnest)
+            and isinstance(node.parent, exp.From | exp.Join)
+            and not node.alias
+            and not node.args.get("offset")
+        )
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return sql(
+            "SELECT UNNEST(:structs, max_depth := 2)", structs=node.expressions[0]
+        ).subquery()
+
+
+def whole_units(statement: str) -> str:
+    """GoogleSQL in which TIMESTAMP_DIFF is a function of DuckDB.
+
+    It counts whole units; sqlglot makes the same of it as of DATE_DIFF, which counts borders.
+    """
+    if "TIMESTAMP_DIFF" not in statement.upper():
+        return statement
+    tree = parse_one(statement, read="bigquery")
+    for node in reversed(list(tree.find_all(exp.TimestampDiff))):
+        unit = exp.Literal.string(str(node.args["unit"]))
+        arguments = [unit, node.expression.copy(), node.this.copy()]
+        node.replace(exp.Anonymous(this="whole_units", expressions=arguments))
+    return tree.sql(dialect="bigquery")
 
 
 RULES: tuple[TranslationRule, ...] = (
@@ -128,4 +179,6 @@ RULES: tuple[TranslationRule, ...] = (
     CodePointsOfBytes(),
     CodePointsToString(),
     CastToInteger(),
+    Numeric(),
+    FieldsOfUnnest(),
 )

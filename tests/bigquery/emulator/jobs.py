@@ -3,6 +3,7 @@
 bqemulator forgets a query job's labels, says that nothing was read, and lists by state alone.
 """
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 from bqemulator.api.dependencies import AppContext, get_caller, get_context
 from bqemulator.api.routes import jobs as job_routes
 from bqemulator.catalog.models import JobMeta
-from bqemulator.domain.errors import DomainError, NotFoundError
+from bqemulator.domain.errors import AlreadyExistsError, DomainError, NotFoundError
 from bqemulator.row_access.identity import CallerIdentity
 from fastapi import APIRouter, Depends, Query, Request
 
@@ -48,10 +49,10 @@ async def insert(
 ) -> dict[str, Any]:
     """jobs.insert: bqemulator's, in a place and within a limit of bytes."""
     body = await request.json()
-    job_id = body.setdefault("jobReference", {}).setdefault("jobId", uuid4().hex)
-    requested_location.set(body["jobReference"].get("location"))
+    reference = body.setdefault("jobReference", {})
+    reference.setdefault("jobId", uuid4().hex)
     maximum_bytes.set(_limit(body["configuration"].get("query", {})))
-    LOCATIONS[job_id] = place()
+    begin(project_id, reference, context)
     response: dict[str, Any] = await job_routes.insert_job(project_id, request, context, caller)
     return response
 
@@ -63,9 +64,8 @@ async def query(
     """jobs.query: the same job as jobs.insert makes, answered with its first rows."""
     body = await request.json()
     job_id = uuid4().hex
-    requested_location.set(body.get("location"))
     maximum_bytes.set(_limit(body))
-    LOCATIONS[job_id] = place()
+    begin(project_id, {"jobId": job_id, "location": body.get("location")}, context)
     config = {"query": body, "labels": body.get("labels", {})}
     dry_run = body.get("dryRun", False)
     meta = await job_routes._handle_query_job(
@@ -92,7 +92,7 @@ async def query(
 
 
 @router.get("/jobs")
-def list_jobs(
+async def list_jobs(
     project_id: str,
     context: Context,
     states: Annotated[list[str], Query(alias="stateFilter")] = [],  # noqa: B006
@@ -119,6 +119,15 @@ def list_jobs(
     if start + size < len(found):
         page["nextPageToken"] = str(start + size)
     return page
+
+
+def begin(project: str, reference: Mapping[str, str | None], context: AppContext) -> None:
+    """Note a new job and its place. Raises AlreadyExistsError for an id that was used before."""
+    job_id = str(reference["jobId"])
+    requested_location.set(reference.get("location"))
+    if context.catalog.get_job(project, job_id) is not None:
+        raise AlreadyExistsError(f"Already Exists: Job {project}:{place()}.{job_id}")
+    LOCATIONS[job_id] = place()
 
 
 def _jobs(project: str, context: AppContext) -> tuple[JobMeta, ...]:
@@ -168,6 +177,7 @@ JOBS_TYPE = pa.schema(
         ("user_email", pa.string()),
         ("job_id", pa.string()),
         ("job_type", pa.string()),
+        ("parent_job_id", pa.string()),
         ("statement_type", pa.string()),
         ("start_time", pa.timestamp("us", "UTC")),
         ("end_time", pa.timestamp("us", "UTC")),
@@ -211,6 +221,7 @@ def _row(meta: JobMeta) -> dict[str, Any]:
         "user_email": meta.user_email or "anonymous@example.com",
         "job_id": meta.job_id,
         "job_type": meta.job_type,
+        "parent_job_id": None,
         "statement_type": statistics.get("statementType"),
         "start_time": _utc(meta.start_time),
         "end_time": _utc(meta.end_time),

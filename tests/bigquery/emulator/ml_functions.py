@@ -71,6 +71,10 @@ class Call:
         """The label column's name."""
         return self.trained.model.label
 
+    def predicted(self, suffix: str = "") -> str:
+        """The name of a column of predictions, quoted."""
+        return quoted(f"predicted_{self.label}{suffix}")
+
     @property
     def classes(self) -> tuple[str, str]:
         """The negative and the positive class, as literals."""
@@ -190,11 +194,12 @@ def _scored_labels(call: Call) -> str:
 
 def _predict(call: Call) -> str:
     negative, positive = call.classes
-    name = f"predicted_{call.label}"
     return (
-        f"SELECT IF(bqml_probability >= {call.threshold}, {positive}, {negative}) AS {quoted(name)},"
+        f"SELECT IF(bqml_probability >= {call.threshold}, {positive}, {negative})"
+        f" AS {call.predicted()},"
         f" [STRUCT({positive} AS label, bqml_probability AS prob),"
-        f" STRUCT({negative} AS label, 1 - bqml_probability AS prob)] AS {quoted(name + '_probs')},"
+        f" STRUCT({negative} AS label, 1 - bqml_probability AS prob)]"
+        f" AS {call.predicted('_probs')},"
         f" * EXCEPT (bqml_probability) FROM ({_scored(call)})"
     )
 
@@ -212,7 +217,7 @@ def _explain_predict(call: Call) -> str:
     )
     decided = f"SELECT *, bqml_probability >= {call.threshold} AS bqml_is_positive FROM ({scored})"
     return (
-        f"SELECT IF(bqml_is_positive, {positive}, {negative}) AS {quoted('predicted_' + call.label)},"
+        f"SELECT IF(bqml_is_positive, {positive}, {negative}) AS {call.predicted()},"
         " IF(bqml_is_positive, bqml_probability, 1 - bqml_probability) AS probability,"
         " bqml_explanation.top_feature_attributions AS top_feature_attributions,"
         " bqml_explanation.baseline_prediction_value AS baseline_prediction_value,"

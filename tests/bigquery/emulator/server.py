@@ -9,10 +9,17 @@ from bqemulator.config import LogFormat, LogLevel, Settings
 from bqemulator.domain.errors import InternalError
 from bqemulator.storage.engine import DuckDBEngine
 
-from tests.bigquery.emulator import functions, jobs, ml_functions, models, statements, translation
-
-READY = "The emulator listens on "
-"""What the line starts with that says the server is ready; its address follows."""
+from tests.bigquery.emulator import (
+    functions,
+    jobs,
+    loads,
+    ml_functions,
+    models,
+    rest,
+    statements,
+    translation,
+)
+from tests.bigquery.emulator.process import READY
 
 
 class NoGrpc:
@@ -64,11 +71,13 @@ def install() -> None:
         ml_functions.register(context.engine.connection)
         functions.register(context.engine.connection)
         # The first route that fits answers, so these go before bqemulator's own.
-        app.router.routes[0:0] = jobs.router.routes
+        app.router.routes[0:0] = [*jobs.router.routes, *rest.router.routes]
         return app
 
     bqemulator.server.create_app = create_extended_app
     statements.install()
     translation.install()
     jobs.install()
+    loads.install()
+    rest.install()
     models.install()

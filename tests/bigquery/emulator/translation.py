@@ -22,7 +22,7 @@ def install() -> None:
     _query_in_parentheses()
     _distinct_in_array_agg()
     _rules()
-    _array_subqueries()
+    _before_and_after()
     _parse_once()
 
 
@@ -74,15 +74,15 @@ def _rules() -> None:
     made._rules[0:0] = functions.RULES
 
 
-def _array_subqueries() -> None:
-    """Speed alone: see `arrays`."""
+def _before_and_after() -> None:
+    """What is done to the text of a statement before and after: see `functions` and `arrays`."""
     translate = SQLTranslator.translate
 
-    def translate_arrays(self: SQLTranslator, bq_sql: str, **settings: Any) -> Any:
-        result = translate(self, bq_sql, **settings)
+    def translate_all(self: SQLTranslator, bq_sql: str, **settings: Any) -> Any:
+        result = translate(self, functions.whole_units(bq_sql), **settings)
         return Ok(arrays.without_subqueries(result.value)) if isinstance(result, Ok) else result
 
-    SQLTranslator.translate = translate_arrays
+    SQLTranslator.translate = translate_all
 
 
 def _parse_once() -> None:
