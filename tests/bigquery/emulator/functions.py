@@ -127,13 +127,13 @@ class CastToInteger(TranslationRule):
 
 
 class Numeric(TranslationRule):
-    """NUMERIC has nine decimals; DuckDB's DECIMAL has three where none are given."""
+    """NUMERIC has nine decimals; DuckDB's DECIMAL, where none are given, has three."""
 
     name = "NUMERIC"
 
     def applies_to(self, node: Any) -> bool:
         is_decimal = isinstance(node, exp.DataType) and node.this is exp.DType.DECIMAL
-        return is_decimal and not node.expressions
+        return is_decimal and [str(size) for size in node.expressions] in ([], ["18", "3"])
 
     def rewrite(self, node: Any) -> exp.Expression:
         return exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb")
@@ -158,10 +158,10 @@ class FieldsOfUnnest(TranslationRule):
         ).subquery()
 
 
-def whole_units(statement: str) -> str:
-    """GoogleSQL in which TIMESTAMP_DIFF is a function of DuckDB.
+def prepared(statement: str) -> str:
+    """GoogleSQL without what sqlglot would translate into something else of DuckDB.
 
-    It counts whole units; sqlglot makes the same of it as of DATE_DIFF, which counts borders.
+    TIMESTAMP_DIFF counts whole units; it would become what DATE_DIFF becomes, which counts borders.
     """
     if "TIMESTAMP_DIFF" not in statement.upper():
         return statement
@@ -179,6 +179,6 @@ RULES: tuple[TranslationRule, ...] = (
     CodePointsOfBytes(),
     CodePointsToString(),
     CastToInteger(),
-    Numeric(),
     FieldsOfUnnest(),
+    Numeric(),
 )
