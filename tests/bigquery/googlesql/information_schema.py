@@ -25,6 +25,7 @@ _VIEWS: dict[str, dict[str, str]] = {
         "user_email": "STRING",
         "job_id": "STRING",
         "job_type": "STRING",
+        "parent_job_id": "STRING",
         "statement_type": "STRING",
         "start_time": "TIMESTAMP",
         "end_time": "TIMESTAMP",
