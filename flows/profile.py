@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dbt.adapters.bigquery.credentials import BigQueryCredentials
 
 PROFILE = "onedeal"
+FILE = "profiles.yml"
+EXAMPLE = "profiles.example.yml"
 ENGINES = ("duckdb", "bigquery")
 
 
@@ -30,29 +32,13 @@ def profiles_dir(settings: Settings) -> Path:
     `onedeal`, and else a copy of `profiles.example.yml`, made under the home directory. Raises
     SettingsError when there is none of these.
     """
-    told = os.environ.get("DBT_PROFILES_DIR")
-    if told:
-        if not (Path(told) / "profiles.yml").is_file():
-            raise SettingsError(
-                f"DBT_PROFILES_DIR is {told}, where no profiles.yml stands. Put one there "
-                "(profiles.example.yml is a start), or unset it."
-            )
-        return Path(told).absolute()
-    if (settings.project_dir / "profiles.yml").is_file():
-        return settings.project_dir
-    users = Path.home() / ".dbt"
-    if PROFILE in _read(users / "profiles.yml"):
-        return users
-    example = settings.project_dir / "profiles.example.yml"
-    if not example.is_file():
-        raise SettingsError(
-            f"No dbt profile: {settings.project_dir} has neither profiles.yml nor "
-            "profiles.example.yml. Write a profiles.yml with a profile called onedeal."
-        )
-    copied = settings.home / "dbt" / "profiles.yml"
-    if not copied.is_file() or copied.read_bytes() != example.read_bytes():
+    found = _profiles_file(settings)
+    if found.name == FILE:
+        return found.parent
+    copied = settings.home / "dbt" / FILE
+    if not copied.is_file() or copied.read_bytes() != found.read_bytes():
         copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(example, copied)
+        shutil.copyfile(found, copied)
     return copied.parent
 
 
@@ -61,7 +47,7 @@ def target_type(settings: Settings) -> str:
 
     Raises SettingsError when the profile has no such target, or one of another type.
     """
-    path = profiles_dir(settings) / "profiles.yml"
+    path = _profiles_file(settings)
     profile = _read(path).get(PROFILE)
     outputs = profile.get("outputs") if isinstance(profile, dict) else None
     if not isinstance(outputs, dict):
@@ -109,9 +95,7 @@ def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
             return contextvars.copy_context().run(read)
     except (DbtBaseException, ValidationError) as error:
         reason = error.message if isinstance(error, ValidationError) else error
-        raise SettingsError(
-            f"{directory / 'profiles.yml'}: target {settings.target!r}: {reason}"
-        ) from error
+        raise SettingsError(f"{directory / FILE}: target {settings.target!r}: {reason}") from error
 
 
 @contextmanager
@@ -133,6 +117,29 @@ def environment(settings: Settings) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _profiles_file(settings: Settings) -> Path:
+    """The file that `profiles_dir` takes; reading it makes nothing."""
+    told = os.environ.get("DBT_PROFILES_DIR")
+    if told:
+        if not (Path(told) / FILE).is_file():
+            raise SettingsError(
+                f"DBT_PROFILES_DIR is {told}, where no {FILE} stands. Put one there "
+                f"({EXAMPLE} is a start), or unset it."
+            )
+        return Path(told).absolute() / FILE
+    if (settings.project_dir / FILE).is_file():
+        return settings.project_dir / FILE
+    users = Path.home() / ".dbt" / FILE
+    if PROFILE in _read(users):
+        return users
+    if not (settings.project_dir / EXAMPLE).is_file():
+        raise SettingsError(
+            f"No dbt profile: {settings.project_dir} has neither {FILE} nor {EXAMPLE}. Write a "
+            f"{FILE} with a profile called {PROFILE}."
+        )
+    return settings.project_dir / EXAMPLE
 
 
 def _read(path: Path) -> dict[str, Any]:
