@@ -372,6 +372,8 @@ class Check:
     def call(self, method: str, request: Message, response_type: Any) -> Any:
         try:
             return service.call(method, request, response_type)
+        except service.Crash as crash:
+            raise Refused(Refusal(str(crash), 1, 1, "internalError")) from crash
         except service.ServiceError as error:
             raise Refused(refusal_of(str(error))) from error
 

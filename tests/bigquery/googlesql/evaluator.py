@@ -7,7 +7,7 @@ from typing import Any
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2
 
 from tests.bigquery.googlesql import tree
-from tests.bigquery.googlesql.analyser import Check, Refused
+from tests.bigquery.googlesql.analyser import Check, Refusal, Refused
 from tests.bigquery.googlesql.catalogue import Catalogue, Name
 from tests.bigquery.googlesql.types import type_name, type_proto
 from tests.bigquery.googlesql.values import to_python, to_value
@@ -25,6 +25,10 @@ class Rows:
 
 class EvaluationError(Exception):
     """Why a query has no value: it is refused, fails on its data, or is beyond the reference."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 def evaluate_query(
@@ -63,7 +67,7 @@ def evaluate_query(
             request.params.add(name=parameter, value=to_value(value, type_proto(type_)))
         answer = check.call("EvaluateQuery", request, local_service_pb2.EvaluateQueryResponse)
     except Refused as refused:
-        raise EvaluationError(str(refused.refusal)) from refused
+        raise EvaluationError(refused.refusal) from refused
     columns = answer.prepared.columns
     return Rows(
         columns=tuple((column.name, type_name(column.type)) for column in columns),

@@ -21,6 +21,7 @@ from tests.bigquery.googlesql import (
 from tests.bigquery.reference import answers, system_views
 from tests.bigquery.reference.verdicts import Verdicts
 
+_VOLATILE = re.compile(r"\b(current_\w+|generate_uuid|rand)\b", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*/\*(.*?)\*/\s*", re.DOTALL)
 
 
@@ -84,7 +85,8 @@ class Warehouse:
         executed: Executed | None = self._verdicts.get(key)
         if executed is None:
             executed = _execute(catalogue, sql, parameters or {}, default_dataset, scripted is None)
-            self._verdicts.put(key, executed)
+            if _lasts(sql, executed):
+                self._verdicts.put(key, executed)
         if scripted is not None and not executed.refusals:
             executed = replace(executed, rows=scripted.rows)
         with self._lock:
@@ -120,8 +122,14 @@ def _execute(
             catalogue, last.text, rows, parameters=parameters, default_dataset=default_dataset
         )
     except EvaluationError as error:
-        return Executed(Result(result.statements, [Refusal(str(error), 1, 1)]))
+        return Executed(Result(result.statements, [error.refusal]))
     return Executed(result, last.columns, found.values)
+
+
+def _lasts(sql: str, executed: Executed) -> bool:
+    """Whether the same would be said again: not of a crash, and not of rows that tell the time."""
+    crashed = any(refusal.reason == "internalError" for refusal in executed.refusals)
+    return not crashed and not (executed.rows and _VOLATILE.search(sql))
 
 
 def _beyond_the_reference(result: Result, query: Statement) -> bool:

@@ -138,11 +138,25 @@ def test_dbts_unit_tests_hold_by_googles_reference(sent: Sent) -> None:
     assert queries.keys() >= written
 
 
-def test_broken_branches_are_refused(sent: Sent, tmp_path: Path) -> None:
-    project = tmp_path / "project"
+def _copied(project: Path) -> Path:
+    """A copy of the dbt project, to break."""
     for folder in ("analyses", "macros", "models", "tests/generic"):
         shutil.copytree(PROJECT_DIR / folder, project / folder)
     shutil.copy(PROJECT_DIR / "dbt_project.yml", project)
+    return project
+
+
+def test_a_deprecation_is_an_error(tmp_path: Path) -> None:
+    project = _copied(tmp_path / "project")
+    file = project / "models" / "staging" / "_staging__models.yml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("  - name: ", "  - owner: ann\n    name: ", 1), encoding="utf-8")
+    (failure,) = run_check(tmp_path, (), project_dir=project).failures
+    assert "dbt parse" in failure and "owner" in failure
+
+
+def test_broken_branches_are_refused(sent: Sent, tmp_path: Path) -> None:
+    project = _copied(tmp_path / "project")
     for file, good, broken, _, _ in BROKEN_BRANCHES:
         text = (project / file).read_text(encoding="utf-8")
         assert text.count(good) == 1, f"{good!r} is not in {file} once"
