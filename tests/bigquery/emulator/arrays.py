@@ -23,7 +23,8 @@ def without_subqueries(sql: str) -> str:
         replacement = _membership(node) or _subquery(node)
         if replacement is not None:
             node.replace(replacement)
-    return tree.sql(dialect="duckdb")
+    rewritten: str = tree.sql(dialect="duckdb")
+    return rewritten
 
 
 def _membership(node: Any) -> exp.Expression | None:

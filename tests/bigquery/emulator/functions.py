@@ -1,12 +1,12 @@
 """GoogleSQL's functions that bqemulator gets wrong, put right as rules of its translation.
 
-A rule sees a node of DuckDB's syntax tree, after sqlglot's own translation.
+A rule sees a node of DuckDB's syntax tree, after sqlglot's own translation. It has what a
+`TranslationRule` of bqemulator has: a name, where it applies, and what it makes of the node.
 """
 
 from typing import Any
 
 import pyarrow as pa
-from bqemulator.sql.rules import TranslationRule
 from duckdb import DuckDBPyConnection
 from duckdb.func import PythonUDFType
 from rapidfuzz.distance import Levenshtein
@@ -41,7 +41,7 @@ def sql(template: str, **parts: exp.Expression) -> exp.Expression:
     return tree
 
 
-class EditDistance(TranslationRule):
+class EditDistance:
     """DuckDB's levenshtein() counts bytes, EDIT_DISTANCE counts characters."""
 
     name = "EDIT_DISTANCE"
@@ -55,7 +55,7 @@ class EditDistance(TranslationRule):
         )
 
 
-class CastToBytes(TranslationRule):
+class CastToBytes:
     """CAST(text AS BYTES) is its UTF-8; DuckDB reads escapes, and refuses what is not ASCII."""
 
     name = "CAST_AS_BYTES"
@@ -72,7 +72,7 @@ class CastToBytes(TranslationRule):
         return sql("encode(CAST(:text AS VARCHAR))", text=node.this)
 
 
-class CodePointsOfBytes(TranslationRule):
+class CodePointsOfBytes:
     """TO_CODE_POINTS of BYTES gives the bytes."""
 
     name = "TO_CODE_POINTS_OF_BYTES"
@@ -88,7 +88,7 @@ class CodePointsOfBytes(TranslationRule):
         )
 
 
-class CodePointsToString(TranslationRule):
+class CodePointsToString:
     """CODE_POINTS_TO_STRING of INT64s, which DuckDB's chr() does not take."""
 
     name = "CODE_POINTS_TO_STRING_OF_INT64"
@@ -103,7 +103,7 @@ class CodePointsToString(TranslationRule):
         )
 
 
-class CastToInteger(TranslationRule):
+class CastToInteger:
     """A FLOAT64 is rounded half away from zero; DuckDB rounds half to even."""
 
     name = "CAST_AS_INT64"
@@ -126,7 +126,7 @@ class CastToInteger(TranslationRule):
         )
 
 
-class Numeric(TranslationRule):
+class Numeric:
     """NUMERIC has nine decimals; DuckDB's DECIMAL, where none are given, has three."""
 
     name = "NUMERIC"
@@ -139,7 +139,7 @@ class Numeric(TranslationRule):
         return exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb")
 
 
-class FieldsOfUnnest(TranslationRule):
+class FieldsOfUnnest:
     """FROM UNNEST(structs), without an alias, has the structs' fields as columns."""
 
     name = "FIELDS_OF_UNNEST"
@@ -158,7 +158,7 @@ class FieldsOfUnnest(TranslationRule):
         ).subquery()
 
 
-def prepared(statement: str) -> str:
+def prepare(statement: str) -> str:
     """GoogleSQL without what sqlglot would translate into something else of DuckDB.
 
     TIMESTAMP_DIFF counts whole units; it would become what DATE_DIFF becomes, which counts borders.
@@ -170,10 +170,11 @@ def prepared(statement: str) -> str:
         unit = exp.Literal.string(str(node.args["unit"]))
         arguments = [unit, node.expression.copy(), node.this.copy()]
         node.replace(exp.Anonymous(this="whole_units", expressions=arguments))
-    return tree.sql(dialect="bigquery")
+    prepared: str = tree.sql(dialect="bigquery")
+    return prepared
 
 
-RULES: tuple[TranslationRule, ...] = (
+RULES = (
     EditDistance(),
     CastToBytes(),
     CodePointsOfBytes(),

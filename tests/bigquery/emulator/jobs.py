@@ -32,7 +32,7 @@ maximum_bytes: ContextVar[int | None] = ContextVar("maximum_bytes", default=None
 """The most that the job of this request may be billed for."""
 
 
-class JobError(DomainError):
+class JobError(DomainError):  # type: ignore[misc]
     """A failed job, with BigQuery's word for the reason."""
 
     http_status = 400
@@ -40,7 +40,7 @@ class JobError(DomainError):
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, location="query")
-        self.bq_reason = reason  # type: ignore[misc]
+        self.bq_reason = reason
 
 
 @router.post("/jobs")

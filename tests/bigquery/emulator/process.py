@@ -44,7 +44,7 @@ class Emulator:
         return Client(
             project=self.project,
             location=self.location,
-            credentials=AnonymousCredentials(),
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
             client_options=ClientOptions(api_endpoint=self.endpoint),
         )
 

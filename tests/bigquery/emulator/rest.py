@@ -50,6 +50,6 @@ def install() -> None:
 
     # Some routes run in threads, beside the statements, and on the same DuckDB connection: the
     # result of one would be taken by another.
-    fastapi.routing.run_in_threadpool = run_here
+    setattr(fastapi.routing, "run_in_threadpool", run_here)  # noqa: B010
     # Speed alone: it keeps a copy of a table at each change, for time travel.
     SnapshotManager.record_change = lambda *table: None

@@ -32,7 +32,7 @@ class NoGrpc:
         """Nothing to stop."""
 
 
-class Server(bqemulator.server.EmulatorServer):
+class Server(bqemulator.server.EmulatorServer):  # type: ignore[misc]
     """bqemulator that says when it is ready."""
 
     async def start(self) -> None:

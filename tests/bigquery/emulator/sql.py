@@ -14,7 +14,8 @@ CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE}
 
 def tokenize(sql: str) -> list[Token]:
     """The tokens of the text, comments left out."""
-    return BigQuery().tokenize(sql)
+    tokens: list[Token] = BigQuery().tokenize(sql)
+    return tokens
 
 
 def arguments(sql: str, tokens: Sequence[Token], opening: int) -> tuple[int, list[str]]:

@@ -79,7 +79,7 @@ def _before_and_after() -> None:
     translate = SQLTranslator.translate
 
     def translate_all(self: SQLTranslator, bq_sql: str, **settings: Any) -> Any:
-        result = translate(self, functions.prepared(bq_sql), **settings)
+        result = translate(self, functions.prepare(bq_sql), **settings)
         return Ok(arrays.without_subqueries(result.value)) if isinstance(result, Ok) else result
 
     SQLTranslator.translate = translate_all

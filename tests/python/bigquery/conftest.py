@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +28,7 @@ def client(emulator: Emulator) -> Iterator[Client]:
     """An unmodified BigQuery client of the emulated BigQuery."""
     found = emulator.client()
     yield found
-    found.close()
+    found.close()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def dataset(client: Client, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Shows the end of the server's log with a failure."""
     report = yield
     server = getattr(item, "funcargs", {}).get("emulator")

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
+from google.api_core.retry import Retry
 from google.cloud.bigquery import (
     ArrayQueryParameter,
     Client,
-    ExtractJobConfig,
     LoadJobConfig,
     QueryJob,
     QueryJobConfig,
@@ -49,6 +49,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 TRAINING = "select * except (pair_id) from {}"
+NEVER = Retry(predicate=lambda error: False)
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
@@ -103,7 +104,7 @@ def trained(emulator: Emulator) -> Iterator[Client]:
         render = macros("bigquery", {"ml_config": options})
         client.query(render("create_model_as", f"ml.{name}", TRAINING.format("ml.pairs"))).result()
     yield client
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,7 @@ def comparable(value: Any) -> Any:
     return value
 
 
+RENDER = {engine: macros(engine) for engine in ("bigquery", "duckdb")}
 BOTH = ("logistic", "boosted_tree")
 
 
@@ -167,7 +169,7 @@ def test_the_macros_give_what_they_give_on_duckdb(
     order: str,
 ) -> None:
     def query(engine: str) -> str:
-        return f"select * from {macros(engine)(macro, f'ml.{model}', *arguments)} order by {order}"
+        return f"select * from {RENDER[engine](macro, f'ml.{model}', *arguments)} order by {order}"
 
     expected = trained_on_duckdb.sql(query("duckdb"))
     result = trained.query(query("bigquery")).result()
@@ -191,12 +193,12 @@ def test_a_model_is_a_resource(trained: Client) -> None:
     model = trained.get_model("ml.logistic")
     assert (model.model_type, model.description) == ("LOGISTIC_REG", "it's")
     assert model.labels == {"team": "sales"}
-    features = {column.name: column.type.type_kind.name for column in model.feature_columns}
+    features = {column.name: column.to_api_repr()["type"] for column in model.feature_columns}
     assert features == {
-        "similarity": "FLOAT64",
-        "amount": "FLOAT64",
-        "stage": "STRING",
-        "same_owner": "BOOL",
+        "similarity": {"typeKind": "FLOAT64"},
+        "amount": {"typeKind": "FLOAT64"},
+        "stage": {"typeKind": "STRING"},
+        "same_owner": {"typeKind": "BOOL"},
     }
     assert [column.name for column in model.label_columns] == ["is_match"]
     losses = [result["trainingLoss"] for result in model.training_runs[0]["results"]]
@@ -238,10 +240,8 @@ def test_an_evaluated_model_is_not_replaced_unless_asked(trained: Client, datase
 
 def test_a_model_is_exported(trained: Client, emulator: Emulator) -> None:
     trained.query("export model ml.logistic options (uri = 'gs://bucket/by_sql')").result()
-    reference = trained.get_model("ml.logistic").reference
-    trained.extract_table(
-        reference, "gs://bucket/by_job", source_type="Model", job_config=ExtractJobConfig()
-    ).result()
+    model = trained.get_model("ml.logistic")
+    trained.extract_table(model, "gs://bucket/by_job", source_type="Model").result()
     files = [emulator.storage / "bucket" / name / "model.json" for name in ("by_sql", "by_job")]
     assert files[0].read_text() == files[1].read_text()
     assert json.loads(files[0].read_text())["model_type"] == "LOGISTIC_REG"
@@ -283,7 +283,7 @@ def test_a_dataset_of_another_place_is_not_found(emulator: Emulator, dataset: st
         NotFound, match=f"Dataset my-project:{dataset} was not found in location US"
     ):
         client.query(f"select n from {dataset}.t", location="US").result()
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
 
 
 # Statements
@@ -340,7 +340,7 @@ def test_types_come_back_as_they_went(client: Client, dataset: str) -> None:
 
 
 def test_parameters(client: Client) -> None:
-    scalars = {
+    scalars: dict[str, Any] = {
         "STRING": "it's 'é'",
         "INT64": 9007199254740993,
         "FLOAT64": 0.1,
@@ -486,7 +486,7 @@ def test_a_file_that_does_not_fit_is_refused(client: Client, dataset: str) -> No
 def test_json_is_loaded(client: Client, dataset: str) -> None:
     table = f"{dataset}.t"
     client.query(f"create table {table} ({COLUMNS})").result()
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"id": 1, "name": "é", "amount": "1.5", "seen": NOON.isoformat()},
         {"name": None, "id": 2},
     ]
@@ -574,6 +574,7 @@ def test_jobs_query_is_the_same_job(client: Client, dataset: str) -> None:
     assert [tuple(row.values()) for row in found] == [(1,)]
     assert found.job_id is not None
     job = client.get_job(found.job_id)
+    assert isinstance(job, QueryJob)
     assert (job.labels, job.total_bytes_processed) == ({"run": dataset}, 8)
     with pytest.raises(BadRequest, match="Unrecognized name: wrong"):
         client.query_and_wait("select wrong")
@@ -582,7 +583,7 @@ def test_jobs_query_is_the_same_job(client: Client, dataset: str) -> None:
 def test_an_id_names_one_job(client: Client) -> None:
     client.query("select 1", job_id="the-same", job_retry=None).result()
     with pytest.raises(Conflict, match="Already Exists: Job my-project:EU.the-same"):
-        client.query("select 1", job_id="the-same", job_retry=None, retry=None)
+        client.query("select 1", job_id="the-same", job_retry=None, retry=NEVER)
 
 
 def test_many_rows_come_in_pages(client: Client) -> None:
