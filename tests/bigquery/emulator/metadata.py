@@ -13,7 +13,7 @@ from bqemulator.api.dependencies import AppContext
 from bqemulator.catalog.models import TableFieldSchema, TableMeta
 from bqemulator.storage.sql_identifiers import quoted_table_ref
 
-from tests.bigquery.emulator import jobs
+from tests.bigquery.emulator import grants, jobs
 from tests.bigquery.emulator.catalogue import type_of
 from tests.bigquery.emulator.sql import literal, tokenize
 from tests.bigquery.googlesql.information_schema import system_columns
@@ -30,9 +30,9 @@ _VIEW = re.compile(
     r"|TABLE_OPTIONS|TABLE_STORAGE|MATERIALIZED_VIEWS)\b`?",
     re.IGNORECASE,
 )
-_JOBS = re.compile(
+_VIEW_OF_REGION = re.compile(
     rf"{_PROJECT}`?region-(?P<region>[\w-]+)`?\.`?INFORMATION_SCHEMA`?\."
-    r"`?(?:JOBS_BY_PROJECT|JOBS_BY_USER|JOBS)\b`?",
+    r"`?(?P<view>JOBS_BY_PROJECT|JOBS_BY_USER|JOBS|OBJECT_PRIVILEGES)\b`?",
     re.IGNORECASE,
 )
 _ARROW = {"STRING": pa.string(), "INT64": pa.int64(), "TIMESTAMP": pa.timestamp("us", "UTC")}
@@ -47,18 +47,25 @@ def rewrite(sql: str, project: str, context: AppContext) -> str:
             owner, dataset = match["both"].split(".")
         name = match["view"].upper()
         rows = _VIEWS[name](context.catalog.list_tables(owner, dataset))
-        full_name = name if name == "__TABLES__" else f"INFORMATION_SCHEMA.{name}"
-        columns = system_columns(full_name) or {}
-        schema = pa.schema([(column, _ARROW[kind]) for column, kind in columns.items()])
-        table = pa.Table.from_pylist(list(rows), schema)
+        table = pa.Table.from_pylist(list(rows), _schema(name))
         return _stored(f"{dataset}{name}", table, owner, context)
 
-    def view_of_jobs(match: re.Match[str]) -> str:
-        region = match["region"].lower()
-        table = jobs.view_of_jobs(project, region, context)
-        return _stored(f"jobs_{region.replace('-', '_')}", table, project, context)
+    def view_of_region(match: re.Match[str]) -> str:
+        region, name = match["region"].lower(), match["view"].upper()
+        if name == "OBJECT_PRIVILEGES":
+            rows = [found.row() for found in sorted(grants.GRANTED) if found.project == project]
+            table = pa.Table.from_pylist(rows, _schema(name))
+        else:
+            table = jobs.view_of_jobs(project, region, context)
+        return _stored(f"{name}_{region.replace('-', '_')}", table, project, context)
 
-    return _replace(_replace(sql, _JOBS, view_of_jobs), _VIEW, view)
+    return _replace(_replace(sql, _VIEW_OF_REGION, view_of_region), _VIEW, view)
+
+
+def _schema(view: str) -> pa.Schema:
+    full_name = view if view == "__TABLES__" else f"INFORMATION_SCHEMA.{view}"
+    columns = system_columns(full_name) or {}
+    return pa.schema([(column, _ARROW[kind]) for column, kind in columns.items()])
 
 
 def _replace(

@@ -23,6 +23,7 @@ from bqemulator.domain.errors import (
 )
 from bqemulator.jobs import executor
 from bqemulator.row_access.identity import DEFAULT_CALLER, CallerIdentity
+from bqemulator.scripting.interpreter import ScriptInterpreter
 from sqlglot.tokens import TokenType
 
 from duckdb_bqml import BqmlError
@@ -292,6 +293,11 @@ def install() -> None:
         export(_reference(job["sourceModel"], project), job["destinationUris"][0], context)
         return _finished_job(project, job_id, "EXTRACT", config, context)
 
+    async def refuse_in_script(self: Any, sql: str, **settings: Any) -> bool:
+        if parse_statement(sql, self._project_id):
+            raise InvalidQueryError("The emulator takes a statement about a model alone only")
+        return False
+
     def model_to_rest(meta: ModelMeta) -> dict[str, Any]:
         trained = TRAINED[meta.project_id, meta.dataset_id, meta.model_id]
         return {**to_rest(meta), "trainingRuns": [training_run(trained)]}
@@ -299,3 +305,4 @@ def install() -> None:
     job_routes.execute_copy_job = execute_copy_job
     job_routes.execute_extract_job = execute_extract_job
     model_routes._model_to_rest = model_to_rest
+    ScriptInterpreter._maybe_register_create_model = refuse_in_script

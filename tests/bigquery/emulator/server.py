@@ -50,7 +50,7 @@ def serve(port: int, storage: Path | None) -> None:
         gcs_local_root=storage,
         enable_format_extensions=False,
         log_level=LogLevel.WARNING,
-        log_format=LogFormat.CONSOLE,
+        log_format=LogFormat.JSON,
         metrics_enabled=False,
     )
     Server(settings).run_forever()

@@ -1,14 +1,16 @@
 """The way of a statement: Google's analyser, BigQuery ML, then bqemulator."""
 
+import itertools
 from typing import Any
 
 from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes import jobs as job_routes
 from bqemulator.catalog.models import JobMeta
 from bqemulator.domain.errors import DomainError, InvalidQueryError
+from bqemulator.jobs import executor
 from bqemulator.observability.logging_ import get_logger
 
-from tests.bigquery.emulator import jobs, metadata, ml_functions, models
+from tests.bigquery.emulator import grants, jobs, metadata, ml_functions, models
 from tests.bigquery.emulator.bytes_read import bytes_billed, bytes_processed
 from tests.bigquery.emulator.catalogue import catalogue_of, keep_options, parameter_types
 from tests.bigquery.googlesql import Analyser, Catalogue, Result
@@ -36,11 +38,13 @@ def install() -> None:
             sql = metadata.rewrite(bq_sql, project_id, ctx)
             sql = ml_functions.rewrite(sql, project_id, ctx)
             statement = models.parse_statement(sql, project_id)
+            meta = grants.run(sql, project_id, job_id, ctx)
             if statement:
                 meta = await models.run_statement(statement, sql, project_id, job_id, ctx)
-            else:
+            elif meta is None:
                 meta = await run_on_bqemulator(project_id, job_id, sql, query_params, ctx, **rest)
             keep_options(result.effects, jobs.place(), ctx)
+            _name_columns(job_id, result)
             return _with_statistics(meta, result, processed)
         except DomainError as error:
             _log.warning("statement refused", message=error.message, statement=bq_sql)
@@ -64,6 +68,17 @@ def _analysed(
     named = {name[:2] for statement in result.statements for name in statement.tables}
     jobs.check_location(named, context)
     return result
+
+
+def _name_columns(job_id: str, result: Result) -> None:
+    """BigQuery names columns without a name f0_, f1_, ..., bqemulator by their expressions."""
+    columns = result.statements[-1].columns if result.statements else ()
+    fields = executor.JOB_SCHEMAS.get(job_id, [])
+    numbers = itertools.count()
+    if len(fields) == len(columns):
+        for field, (name, _) in zip(fields, columns, strict=True):
+            if name.startswith("$"):
+                field["name"] = f"f{next(numbers)}_"
 
 
 def _with_statistics(meta: JobMeta, result: Result, processed: int) -> JobMeta:

@@ -16,6 +16,10 @@ from tests.bigquery.reference.rest import Json
 from tests.bigquery.reference.warehouse import Executed, Warehouse
 
 _LOCATION = "EU"
+# dbt puts the time of day into the names of its temporary tables. Without it, a statement is the
+# same in each run, and so is what is said of it.
+_TEMPORARY = re.compile(r"__dbt_tmp\d{12}")
+_TIMELESS = "__dbt_tmp" + 12 * "0"
 
 
 class _Failure(Exception):
@@ -365,10 +369,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         reference: ReferenceServer = self.server.reference  # type: ignore[attr-defined]
-        url = urlsplit(self.path)
+        url = urlsplit(_TEMPORARY.sub(_TIMELESS, self.path))
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else {}
+        text = self.rfile.read(length).decode()
+        body = json.loads(_TEMPORARY.sub(_TIMELESS, text)) if text else {}
         status = 200
         try:
             answer = reference.answer(self.command, url.path, query, body)

@@ -399,6 +399,45 @@ def test_merge(client: Client, dataset: str) -> None:
     assert rows(client, f"select * from {table} order by id") == [(1, "a"), (2, "c"), (3, "d")]
 
 
+def test_columns_without_a_name_get_bigquerys(client: Client) -> None:
+    result = client.query("select 1, 2 as a, 1 + 1").result()
+    assert [field.name for field in result.schema] == ["f0_", "a", "f1_"]
+
+
+def test_grants_are_shown(client: Client, dataset: str) -> None:
+    role, ann = "roles/bigquery.dataViewer", "user:ann@example.com"
+    client.query(f"create table {dataset}.t (n int64)").result()
+    client.query(f'grant `{role}` on table {dataset}.t to "{ann}", "user:bob@example.com"').result()
+    client.query(f'revoke `{role}` on table {dataset}.t from "user:bob@example.com"').result()
+    shown = (
+        "select object_name, object_type, privilege_type, grantee "
+        f"from `region-eu`.INFORMATION_SCHEMA.OBJECT_PRIVILEGES where object_schema = '{dataset}'"
+    )
+    assert rows(client, shown) == [("t", "TABLE", role, ann)]
+
+
+def test_views_of_information_schema(client: Client, dataset: str) -> None:
+    client.query(
+        f"create table {dataset}.t cluster by a options (description = 'what \\'it\\' is') as "
+        "select 1 as a, [struct('x' as s, 2 as n)] as b"
+    ).result()
+    assert rows(client, f"select table_id, row_count, type from {dataset}.__TABLES__") == [
+        ("t", 1, 1)
+    ]
+    options = f"select json_value(option_value) from {dataset}.INFORMATION_SCHEMA.TABLE_OPTIONS"
+    assert rows(client, options) == [("what 'it' is",)]
+    columns = (
+        "select column_name, data_type, clustering_ordinal_position "
+        f"from `my-project`.`{dataset}`.INFORMATION_SCHEMA.COLUMNS order by ordinal_position"
+    )
+    assert rows(client, columns) == [
+        ("a", "INT64", 1),
+        ("b", "ARRAY<STRUCT<s STRING, n INT64>>", None),
+    ]
+    paths = f"select field_path from {dataset}.INFORMATION_SCHEMA.COLUMN_FIELD_PATHS"
+    assert {path for (path,) in rows(client, paths)} == {"a", "b", "b.s", "b.n"}
+
+
 def test_a_definition_is_kept(client: Client, dataset: str) -> None:
     client.query(
         f"create table {dataset}.t partition by timestamp_trunc(t, day) cluster by a, b "
