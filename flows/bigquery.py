@@ -275,11 +275,12 @@ def job_costs_query(project: str, location: str, runs: int) -> str:
     """The bytes of the last runs, by run and dbt node; docs/google-cloud.md shows it, too."""
     return f"""
         with
-        jobs as (
+        labelled as (
             select
                 (select value from unnest(labels) where key = 'onedeal_run') as run_id,
                 (select value from unnest(labels) where key = 'onedeal_command') as command,
-                (select value from unnest(labels) where key = 'dbt_node') as node,
+                -- dbt's own statements between its nodes have none.
+                nullif((select value from unnest(labels) where key = 'dbt_node'), 'none') as node,
                 creation_time,
                 total_bytes_processed,
                 total_bytes_billed
@@ -292,7 +293,7 @@ def job_costs_query(project: str, location: str, runs: int) -> str:
 
         last_runs as (
             select run_id, min(creation_time) as started_at
-            from jobs
+            from labelled
             where run_id <> 'dev'
             group by run_id
             order by started_at desc
@@ -300,17 +301,17 @@ def job_costs_query(project: str, location: str, runs: int) -> str:
         )
 
         select
-            jobs.run_id,
-            any_value(jobs.command) as command,
+            labelled.run_id,
+            any_value(labelled.command) as command,
             any_value(last_runs.started_at) as started_at,
-            jobs.node,
+            labelled.node,
             count(*) as jobs,
-            coalesce(sum(jobs.total_bytes_processed), 0) as bytes_processed,
-            coalesce(sum(jobs.total_bytes_billed), 0) as bytes_billed
-        from jobs
-        inner join last_runs on jobs.run_id = last_runs.run_id
-        group by jobs.run_id, jobs.node
-        order by started_at desc, bytes_billed desc, jobs.node
+            coalesce(sum(labelled.total_bytes_processed), 0) as bytes_processed,
+            coalesce(sum(labelled.total_bytes_billed), 0) as bytes_billed
+        from labelled
+        inner join last_runs on labelled.run_id = last_runs.run_id
+        group by labelled.run_id, labelled.node
+        order by started_at desc, bytes_billed desc, labelled.node
     """
 
 
