@@ -75,10 +75,10 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
 
 def _probabilities(model: Path, features: pa.Table) -> list[float] | list[None]:
     """By the bundle's model; None where the bundle has none (the warehouse keeps it)."""
-    from duckdb_bqml.model import load_model
-
     if not model.exists() or not len(features):
         return [None] * len(features)
+    from duckdb_bqml.model import load_model
+
     loaded = load_model(model.read_text(encoding="utf-8"))
     probabilities: list[float] = loaded.predict_proba(features).tolist()
     return probabilities

@@ -4,14 +4,15 @@ How it is reached (project, location, dataset, sign-in, endpoint, limits, time-o
 profile and nowhere else, and dbt-bigquery's own code makes the client.
 
 What protects a warehouse that several machines can write to: the writer lock holds on one home
-directory only, so let one machine at a time run writing flows (a Prefect deployment with the
-concurrency limit of `prefect.yaml` does). Where two do write at once, nothing is lost and nobody is
-half promoted: every write here is one job, ingest adds no row that stands there already, the model
+directory only, so let one machine at a time run writing flows (Prefect's work pool, with the limit
+that `docs/prefect.md` sets, does). Where two do write at once, nothing is lost and nobody is half
+promoted: every write here is one job, ingest adds no row that stands there already, the model
 ledger is append-only and its latest event decides.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,8 +125,8 @@ class BigQueryWarehouse:
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
         """The result as an Arrow table, in the types of the contract."""
         with self._jobs.errors_named():
-            # The Storage API is the faster way, and has another endpoint.
-            storage = not self._jobs.credentials.api_endpoint
+            # The Storage API is not at an endpoint of one's own.
+            storage = not self._jobs.credentials.api_endpoint and _has_storage()
             table = self._jobs.query(sql, params).to_arrow(create_bqstorage_client=storage)
         return table.cast(
             pa.schema([field.with_type(_arrow_type(field.type)) for field in table.schema]),
@@ -415,6 +416,14 @@ def _with_zones(schema: pa.Schema) -> pa.Schema:
             for field in schema
         ]
     )
+
+
+def _has_storage() -> bool:
+    """Whether google-cloud-bigquery-storage is installed: large tables arrive faster through it.
+
+    It needs roles/bigquery.readSessionUser, so it is nobody's who does not ask for it.
+    """
+    return importlib.util.find_spec("google.cloud.bigquery_storage") is not None
 
 
 def _arrow_type(kind: pa.DataType) -> pa.DataType:

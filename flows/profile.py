@@ -87,7 +87,10 @@ def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
         told = {key: value for key, value in rendered.items() if key not in ("type", "threads")}
         data = BigQueryCredentials.translate_aliases(told)
         BigQueryCredentials.validate(data)
-        return BigQueryCredentials.from_dict(data)
+        found = BigQueryCredentials.from_dict(data)
+        if not found.database:
+            raise SettingsError(f"{directory / FILE}: target {settings.target!r} has no project.")
+        return found
 
     try:
         with environment(settings):
