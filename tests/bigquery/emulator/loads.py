@@ -12,7 +12,7 @@ from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes import jobs as job_routes
 from bqemulator.api.routes import upload
 from bqemulator.catalog.models import JobMeta
-from bqemulator.domain.errors import ValidationError
+from bqemulator.domain.errors import DomainError, ValidationError
 from bqemulator.jobs import executor
 from bqemulator.storage.type_map import duckdb_type_to_bq_field
 
@@ -109,7 +109,14 @@ def install() -> None:
         project: str, job_id: str, config: dict[str, Any], context: AppContext
     ) -> JobMeta:
         _loaded.set([])
-        meta = await run(project, job_id, config, context)
+        try:
+            meta = await run(project, job_id, config, context)
+        except DomainError as error:
+            # The job fails, not the request for it.
+            fault = {"reason": error.bq_reason, "message": error.message}
+            return job_routes._failed_job_meta(
+                project, job_id, "LOAD", config, fault, context.clock.now()
+            )
         files = [executor._resolve_uri(uri, context) for uri in config["load"]["sourceUris"]]
         size = str(sum(Path(file).stat().st_size for file in files))
         statistics = {

@@ -20,6 +20,7 @@ from google.api_core.retry import Retry
 from google.cloud.bigquery import (
     ArrayQueryParameter,
     Client,
+    LoadJob,
     LoadJobConfig,
     QueryJob,
     QueryJobConfig,
@@ -61,14 +62,18 @@ def rows(client: Client, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
 
 def load(client: Client, table: str, data: pa.Table, **config: Any) -> int:
     """Load a table through a Parquet file, and count the rows."""
+    job = start_load(client, table, data, **config)
+    job.result()
+    return int(job.output_rows or 0)
+
+
+def start_load(client: Client, table: str, data: pa.Table, **config: Any) -> LoadJob:
+    """Ask for the load of a table, which may still fail."""
     file = io.BytesIO()
     pq.write_table(data, file)
     file.seek(0)
-    job = client.load_table_from_file(
-        file, table, job_config=LoadJobConfig(source_format="PARQUET", **config)
-    )
-    job.result()
-    return int(job.output_rows or 0)
+    settings = LoadJobConfig(source_format="PARQUET", **config)
+    return client.load_table_from_file(file, table, job_config=settings)
 
 
 # BigQuery ML: what the macros give is what they give on DuckDB
@@ -515,10 +520,13 @@ def test_a_file_brings_its_schema(client: Client, dataset: str) -> None:
 def test_a_file_that_does_not_fit_is_refused(client: Client, dataset: str) -> None:
     table = f"{dataset}.t"
     client.query(f"create table {table} (id string)").result()
-    with pytest.raises(BadRequest, match="Field id has changed type from STRING to INTEGER"):
-        load(client, table, SOURCE.select(["id"]))
-    with pytest.raises(BadRequest, match=r"Cannot add fields \(field: name\)"):
-        load(client, table, SOURCE.select(["name"]))
+    for column, message in (
+        ("id", "Field id has changed type from STRING to INTEGER"),
+        ("name", r"Cannot add fields \(field: name\)"),
+    ):
+        job = start_load(client, table, SOURCE.select([column]))
+        with pytest.raises(BadRequest, match=message):
+            job.result()
     assert rows(client, f"select count(*) from {table}") == [(0,)]
 
 
