@@ -1,9 +1,14 @@
 """Reading GoogleSQL's trees: protobuf messages, parsed (AST...) or resolved (Resolved...)."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.descriptor import Descriptor
+
+_NODES = ("Resolved", "AnyResolved", "AST", "AnyAST")
+# Of which there are many, and nothing of interest below.
+_LEAVES = {"ResolvedColumnProto", "ResolvedCollationProto", "ResolvedFunctionCallInfoProto"}
 
 
 def concrete(node: Any) -> Any:
@@ -18,7 +23,11 @@ def concrete(node: Any) -> Any:
 
 def kind(node: Any) -> str:
     """The node's class: `TableScan` of ResolvedTableScanProto, `TVF` of ASTTVFProto."""
-    name: str = node.DESCRIPTOR.name
+    return _kind(node.DESCRIPTOR.name)
+
+
+@functools.cache
+def _kind(name: str) -> str:
     return name.removeprefix("Resolved").removeprefix("AST").removesuffix("Proto")
 
 
@@ -37,14 +46,16 @@ def fields(node: Any) -> dict[str, Any]:
 
 
 def children(node: Any) -> Iterator[Any]:
-    """The messages that stand directly in the node, out of their wrappers."""
-    for value in fields(node).values():
-        if isinstance(value, Message):
-            yield concrete(value)
-        elif not isinstance(value, str | bytes | int | float):
-            for item in value:
-                if isinstance(item, Message):
-                    yield concrete(item)
+    """The nodes that stand directly in the node, out of their wrappers."""
+    for path, is_repeated in _places(node.DESCRIPTOR):
+        holder = node
+        for name in path[:-1]:
+            holder = getattr(holder, name)
+        if is_repeated:
+            for item in getattr(holder, path[-1]):
+                yield concrete(item)
+        elif holder.HasField(path[-1]):
+            yield concrete(getattr(holder, path[-1]))
 
 
 def walk(node: Any, *kinds: str) -> Iterator[Any]:
@@ -54,7 +65,25 @@ def walk(node: Any, *kinds: str) -> Iterator[Any]:
         found = pending.pop()
         if not kinds or kind(found) in kinds:
             yield found
-        pending.extend(reversed(list(children(found))))
+        below = list(children(found))
+        below.reverse()
+        pending.extend(below)
+
+
+@functools.cache
+def _places(descriptor: Descriptor) -> tuple[tuple[tuple[str, ...], bool], ...]:
+    """Where a node has others: the way to the field, and whether it holds several."""
+    places: list[tuple[tuple[str, ...], bool]] = []
+    for field in descriptor.fields:
+        if field.message_type is None:
+            continue
+        if field.name == "parent":
+            inherited = _places(field.message_type)
+            places += [(("parent", *path), is_repeated) for path, is_repeated in inherited]
+        elif field.message_type.name.startswith(_NODES):
+            if field.message_type.name not in _LEAVES:
+                places.append(((field.name,), field.is_repeated))
+    return tuple(places)
 
 
 def span(node: Any) -> tuple[int, int]:

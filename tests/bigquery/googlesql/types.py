@@ -1,5 +1,6 @@
 """BigQuery's type names ('ARRAY<STRUCT<label STRING, prob FLOAT64>>') as GoogleSQL's, and back."""
 
+import functools
 import re
 
 from zetasql.wasi._pb2.zetasql.public import type_pb2
@@ -37,8 +38,12 @@ _NESTED = re.compile(r"(?is)\s*(array|struct|record)\s*<(.*)>\s*")
 _PARAMETERS = re.compile(r"\([^)]*\)")
 
 
+@functools.cache
 def type_proto(name: str) -> type_pb2.TypeProto:
-    """GoogleSQL's type of a name; parameters (`STRING(10)`) are no part of a type."""
+    """GoogleSQL's type of a name; parameters (`STRING(10)`) are no part of a type.
+
+    Each caller gets the same message: copy it, don't change it.
+    """
     proto = type_pb2.TypeProto()
     if nested := _NESTED.fullmatch(name):
         if nested[1].lower() == "array":
