@@ -13,7 +13,15 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2
 from zetasql.wasi._pb2.zetasql.public import options_pb2 as enums
 
 from tests.bigquery.googlesql import effects, ml, rules, service, tree
-from tests.bigquery.googlesql.catalogue import Catalogue, Effect, Model, Name, Table, normalised
+from tests.bigquery.googlesql.catalogue import (
+    SCRIPT,
+    Catalogue,
+    Effect,
+    Model,
+    Name,
+    Table,
+    normalised,
+)
 from tests.bigquery.googlesql.language import language
 from tests.bigquery.googlesql.types import type_name, type_proto
 
@@ -24,6 +32,17 @@ _MISSING = re.compile(r"(Table|Model) not found: ([^;]+)")
 _READERS = ("TablePathExpression", "UpdateStatement", "DeleteStatement", "MergeStatement")
 _DOTTED = re.compile(rb"`[^`\n]+\.[^`\n]+`")
 _PLAIN = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*")
+_SYSTEM_VARIABLES = {
+    "dataset_id": "STRING",
+    "dataset_project_id": "STRING",
+    "last_job_id": "STRING",
+    "location": "STRING",
+    "project_id": "STRING",
+    "query_label": "STRING",
+    "row_count": "INT64",
+    "session_id": "STRING",
+    "time_zone": "STRING",
+}
 # Two bytes, as `ml` has, and no dataset's name.
 _STAND_INS = [f"_{character}" for character in "0123456789abcdefghijklmnopqrstuvwxyz"]
 
@@ -154,6 +173,12 @@ class Check:
         self._expression(tree.fields(node)["expression"])
         self._add(Statement("SET", self._text(node)))
 
+    def _SystemVariableAssignment(self, node: Any) -> None:  # noqa: N802
+        values = tree.fields(node)
+        self._expression(values["system_variable"])
+        self._expression(values["expression"])
+        self._add(Statement("SET", self._text(node)))
+
     def _AssignmentFromStruct(self, node: Any) -> None:  # noqa: N802
         self._expression(tree.fields(node)["struct_expression"])
         self._add(Statement("SET", self._text(node)))
@@ -173,7 +198,13 @@ class Check:
                 for item in value:
                     self._control(tree.concrete(item))
 
-    _IfStatement = _WhileStatement = _RepeatStatement = _BeginEndBlock = _control
+    _IfStatement = _WhileStatement = _LoopStatement = _RepeatStatement = _control
+    _BeginEndBlock = _control
+
+    def _leave(self, node: Any) -> None:
+        """What leaves a loop or the script: nothing to check."""
+
+    _BreakStatement = _ContinueStatement = _ReturnStatement = _RaiseStatement = _leave
 
     def _statement(self, node: Any) -> None:
         start, end = tree.span(node)
@@ -414,6 +445,9 @@ def _options(parameters: Mapping[str, str] | Iterable[str]) -> options_pb2.Analy
     options.error_message_mode = enums.ERROR_MESSAGE_ONE_LINE
     options.create_new_column_for_each_projected_output = True
     options.prune_unused_columns = True
+    for name, type_ in _SYSTEM_VARIABLES.items():
+        variable = options.system_variables.add(name_path=[name])
+        variable.type.CopyFrom(type_proto(type_))
     if isinstance(parameters, Mapping):
         options.parameter_mode = enums.PARAMETER_NAMED
         for name, type_ in parameters.items():
@@ -449,6 +483,9 @@ def _parent(
 
 
 def _spellings(name: Name, project: str) -> Iterator[list[str]]:
+    """The paths that mean a name."""
+    if name.dataset == SCRIPT:
+        yield [name.name]
     yield [*name]
     yield [".".join(name)]
     if name.project == project:

@@ -54,6 +54,8 @@ def target(node: Any, catalogue: Catalogue, default_dataset: str | None) -> Name
     values = tree.fields(node)
     if tree.kind(node) == "CreateSchemaStmt" or values.get("object_type") == "SCHEMA":
         return None
+    if _is_temporary(values):
+        return Name(catalogue.project, SCRIPT, values["name_path"][-1])
     if "name_path" in values:
         return _name(values["name_path"], catalogue, default_dataset)
     if "table_scan" in values:
@@ -84,11 +86,14 @@ def partition_column(expression: Any) -> str | None:
     return None
 
 
+def _is_temporary(values: dict[str, Any]) -> bool:
+    return bool(values.get("create_scope") == enums.ResolvedCreateStatementEnums.CREATE_TEMP)
+
+
 def _created(node: Any, catalogue: Catalogue, default_dataset: str | None) -> list[Effect]:
     entry_kind, word = _KINDS[tree.kind(node)]
     values = tree.fields(node)
-    temporary = values.get("create_scope") == enums.ResolvedCreateStatementEnums.CREATE_TEMP
-    if temporary:
+    if _is_temporary(values):
         name = Name(catalogue.project, SCRIPT, values["name_path"][-1])
     else:
         name = _name(values["name_path"], catalogue, default_dataset)

@@ -43,6 +43,8 @@ def evaluate_query(
     types = {name: type_ for name, (type_, _) in (parameters or {}).items()}
     check = Check(catalogue, sql, types, default_dataset)
     request = local_service_pb2.EvaluateQueryRequest(options=check.options)
+    # They have types here, and no values.
+    del request.options.system_variables[:]
     try:
         request.sql, names = _with_root_tables(check)
         paths = [[path] for path in names]

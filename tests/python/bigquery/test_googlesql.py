@@ -206,6 +206,20 @@ TWINS = [
         "No matching signature",
     ),
     (
+        "temporary table and function",
+        "create temp function half(x float64) as (x / 2);"
+        "create temp table ours as select 1 as n; select half(n) as m from ours",
+        "create temp function half(x float64) as (x / 2);"
+        "create temp table ours as select 'one' as n; select half(n) as m from ours",
+        "Unable to coerce type STRING to expected type FLOAT64",
+    ),
+    (
+        "system variable",
+        "set @@query_label = 'app:onedeal'; select @@project_id as project",
+        "set @@query_label = 'app:onedeal'; select @@project as project",
+        "@@project",
+    ),
+    (
         "fault in a branch of a script",
         "declare n int64 default 1; if n > 0 then select owner from crm.deals; end if",
         "declare n int64 default 1; if n > 0 then select owners from crm.deals; end if",
