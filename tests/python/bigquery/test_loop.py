@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from flows import ledger
 from flows.agreement import check_agreement
 from flows.bigquery import COPIED_FROM, BigQueryWarehouse
-from flows.bundle import MODEL_FILE, bundle_versions, current_version, read_bundle
+from flows.bundle import MODEL_FILE, bundle_path, bundle_versions, current_version, read_bundle
 from flows.cli import app
 from flows.demo_deals import generate_deals, verdicts
 from flows.deploy import CHAMPION_MODEL, MODEL_PREFIX, kept_versions, model_relation
@@ -265,7 +265,10 @@ def test_the_bundle_holds_all_but_the_model_and_agrees(loop: Loop) -> None:
             f"select * from {warehouse.name('deal_pair_features')} limit 1"
         ).column_names
         assert set(info.features) <= set(columns) and len(info.features) > 50
-        agreement = check_agreement(warehouse, path.resolve())
+        # The candidate's knows the second day's deals as well.
+        newest = loop.days[1].candidate
+        assert newest is not None
+        agreement = check_agreement(warehouse, bundle_path(loop.settings, newest.model_version))
     assert agreement.pairs > 400
     assert (agreement.missing, agreement.probability_difference) == (0, 0)
     assert agreement.feature_difference <= 1e-9
