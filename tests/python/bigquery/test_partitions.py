@@ -10,8 +10,15 @@ import pytest
 from google.protobuf.message import Message
 
 from tests.bigquery.googlesql import Statement, Table, tree
-from tests.bigquery.reference.answers import answer
-from tests.bigquery.reference.check import CHAMPION, CLASS_COUNTS, CLASSES, Pass, run_check
+from tests.bigquery.reference.check import (
+    CHAMPION,
+    CLASS_COUNTS,
+    CLASSES,
+    DAYS,
+    LATEST_CHANGE,
+    Pass,
+    run_check,
+)
 
 # A table in a statement of a node: (node, table).
 Scan = tuple[str, str]
@@ -43,19 +50,6 @@ INCREMENTAL = {
     "deal_pair_features",
     "deal_predictions",
 }
-DAYS = answer(
-    "in_partitions_with() of macros/matching asks which partitions hold rows to be deleted.",
-    r"select distinct cast\(date\(changed_at\) as string\) as day",
-    ("2026-06-01",),
-    ("2026-06-03",),
-)
-LATEST = answer(
-    "watermark() of macros/matching asks for the newest change.",
-    r"as latest_change from ",
-    ("2026-06-03 10:00:00+00",),
-)
-
-
 # What a day takes on is read from the partitions that changed, and deleted in those that hold it.
 PRUNED = {
     ("stg_crm__deals", "raw_deals"),
@@ -89,7 +83,7 @@ def increment(tmp_path_factory: pytest.TempPathFactory) -> Increment:
         tmp_path_factory.mktemp("check"),
         (
             Pass("a first build", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION)),
-            Pass("an increment", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION, DAYS, LATEST)),
+            Pass("an increment", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION, DAYS, LATEST_CHANGE)),
         ),
     )
     assert outcome.failures == [] and outcome.refused == []
