@@ -57,7 +57,7 @@ def target_type(settings: Settings) -> str:
             f"{path}: the profile {PROFILE} has no target {settings.target!r}; it has "
             f"{', '.join(outputs)}. Name one with --target or ONEDEAL_TARGET."
         )
-    kind = str(outputs[settings.target].get("type"))
+    kind = str((outputs[settings.target] or {}).get("type"))
     if kind not in ENGINES:
         raise SettingsError(
             f"{path}: the target {settings.target!r} is of the type {kind!r}; onedeal works on "

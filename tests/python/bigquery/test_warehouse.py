@@ -16,10 +16,12 @@ import pytest
 from flows import ingest_files, ledger
 from flows.bigquery import BigQueryWarehouse
 from flows.contract import load_contract
-from flows.errors import WarehouseError
+from flows.errors import NothingToDo, WarehouseError
 from flows.ingest import FilesRefused, ingest_deals, ingest_labels
 from flows.ledger import DEPLOYED, EVALUATED, PROMOTED, TRAINED, Entry
+from flows.score import score
 from flows.settings import Settings
+from flows.status import CostStatus, status
 from flows.warehouse import Warehouse, open_warehouse
 from tests.bigquery.emulator.process import Emulator
 from tests.python.bigquery.environment import PROJECT, new_environment
@@ -210,6 +212,14 @@ def test_the_ledger(settings: Settings) -> None:
     assert crowned is not None and crowned.model_version == "v1"
     assert crowned.details == details
     assert ledger.is_deployed(events)
+
+
+def test_an_empty_project_has_a_status_and_nothing_to_score(emulator_settings: Settings) -> None:
+    found = status(emulator_settings)
+    assert (found.champion, found.data.deals, found.scores.groups) == (None, 0, None)
+    assert found.costs == CostStatus(())
+    with pytest.raises(NothingToDo, match="no champion"):
+        score(emulator_settings)
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
