@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
@@ -140,7 +141,10 @@ def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> 
     assert again and fresh and len(again) + len(fresh) < len(scored) / 2
     dbt = Dbt(settings)
     dbt.build("score everything", ["deal_predictions"], full_refresh=True)
-    assert predictions(settings) == scored
+    for anew, added in zip(predictions(settings), scored, strict=True):
+        # A sum over features in batches of another size may end in another digit.
+        assert anew.pop("probability") == pytest.approx(added.pop("probability"), rel=1e-12)
+        assert anew == added
     # Another champion's scores are no part of the table.
     rollback(settings)
     versions = {row["model_version"] for row in predictions(settings)}
