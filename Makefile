@@ -28,7 +28,7 @@ demo: setup ## Three days of generated deals: the whole loop on this machine
 	@$(BIN)/onedeal demo
 
 test: $(VENV)/dev $(VENV)/emulator/ready profiles.yml ## Run the tests
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check-bigquery: $(VENV)/dev ## Have every statement for BigQuery analysed by Google's own analyser
 	@$(BIN)/python -m tests.bigquery.reference.check

@@ -29,6 +29,21 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("onedeal")
 
 DEALS, FIRST_DEALS, SEED = 800, 650, 2
+# Files that take minutes: begun first, so that no worker is left alone with one at the end.
+LONG = (
+    "test_loop.py",
+    "test_interrupted.py",
+    "test_reference.py",
+    "test_partitions.py",
+    "test_dbt_alone.py",
+    "test_incremental_build.py",
+    "test_engines_agree.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(autouse=True)
