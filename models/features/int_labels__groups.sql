@@ -68,7 +68,10 @@ final as (
         case
             when
                 {{ unit_hash('label_group_id') }}
-                < case when is_split then {{ var('split_group_validation_share') }} else {{ var('validation_share') }} end
+                < case
+                    when is_split then {{ var('split_group_validation_share') }}
+                    else {{ var('validation_share') }}
+                end
                 then 'validation'
             else 'training'
         end as split
