@@ -6,7 +6,10 @@
         {{ tokenize('company_text') }} as company_words,
         {{ tokenize('description_text') }} as description_words,
         {{ tokenize("coalesce(name_text, '') || ' ' || coalesce(company_text, '') || ' ' || coalesce(description_text, '')") }}
-            as record_words
+            as record_words,
+        {{ numbers_in('name_text') }} as name_numbers,
+        {{ numbers_in("coalesce(name_text, '') || ' ' || coalesce(company_text, '') || ' ' || coalesce(description_text, '')") }}
+            as record_numbers
 
     from {{ clean_deals }} as deals
 {%- endmacro %}
@@ -36,6 +39,9 @@
         {{ unix_day('deals.close_date') }} as close_day,
         deals.name_words,
         coalesce(codes.model_numbers, []) as model_numbers,
+        deals.name_numbers,
+        deals.record_numbers,
+        {{ code_stems('coalesce(codes.record_codes, [])') }} as record_stems,
         {{ compact_text('deals.name_text') }} as name_compact,
         {{ compact_text('deals.company_key') }} as company_compact,
         {{ compact_text("coalesce(deals.name_text, '') || coalesce(deals.company_text, '') || coalesce(deals.description_text, '')") }}

@@ -4,7 +4,8 @@
    with the share: they weigh 1 / share, so that the set is as hard as what it was drawn from
    (Horvitz-Thompson). #}
 {% macro labelled_pairs(split) -%}
-    {%- set share = var('validation_share') if split == 'validation' else 1 - var('validation_share') -%}
+    {%- set validation_share = var('split_group_validation_share') -%}
+    {%- set share = validation_share if split == 'validation' else 1 - validation_share -%}
     with
 
     labels as (

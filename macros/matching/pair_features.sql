@@ -19,6 +19,15 @@
             'right_only_' ~ field: unmatched_codes('r.' ~ field ~ '_codes', 'l.' ~ field ~ '_codes'),
         }) %}
     {% endfor %}
+    {% for field in ['name', 'record'] %}
+        {% do sets.update({
+            'shared_' ~ field ~ '_numbers': shared_codes('l.' ~ field ~ '_numbers', 'r.' ~ field ~ '_numbers'),
+        }) %}
+    {% endfor %}
+    {% do sets.update({
+        'left_lacking': lacking_codes('l.name_codes', 'r.record_stems'),
+        'right_lacking': lacking_codes('r.name_codes', 'l.record_stems'),
+    }) %}
     {{ return(sets) }}
 {% endmacro %}
 
@@ -52,10 +61,35 @@
         }) %}
     {% endfor %}
 
+    {% for field in ['name', 'record'] %}
+        {% set values_shared = array_length_of('s.shared_' ~ field ~ '_numbers') %}
+        {% set left, right = array_length_of('l.' ~ field ~ '_numbers'), array_length_of('r.' ~ field ~ '_numbers') %}
+        {% do features.update({
+            field ~ '_rarest_shared': codes_rarest('s.shared_' ~ field) ~ ' / 200',
+            field ~ '_values_shared': values_shared,
+            field ~ '_values_unmatched_most': 'greatest(' ~ left ~ ', ' ~ right ~ ') - ' ~ values_shared,
+            field ~ '_values_unmatched_least': 'least(' ~ left ~ ', ' ~ right ~ ') - ' ~ values_shared,
+        }) %}
+    {% endfor %}
+
+    {% set left_lacking, right_lacking = codes_weight('s.left_lacking'), codes_weight('s.right_lacking') %}
+    {% set left_rarest, right_rarest = codes_rarest('s.left_lacking'), codes_rarest('s.right_lacking') %}
+    {% do features.update({
+        'name_lacking_most': 'greatest(' ~ left_lacking ~ ', ' ~ right_lacking ~ ') / 200',
+        'name_lacking_least': 'least(' ~ left_lacking ~ ', ' ~ right_lacking ~ ') / 200',
+        'name_rarest_lacking_most': 'greatest(' ~ left_rarest ~ ', ' ~ right_rarest ~ ') / 200',
+        'name_rarest_lacking_least': 'least(' ~ left_rarest ~ ', ' ~ right_rarest ~ ') / 200',
+        'record_rarest_number_shared': codes_rarest_number('s.shared_record') ~ ' / 200',
+    }) %}
+
     {% set left_words = words_found_in('l.name_words', 'r.record_compact') %}
     {% set right_words = words_found_in('r.name_words', 'l.record_compact') %}
     {% set left_models = words_found_in('l.model_numbers', 'r.record_compact') %}
     {% set right_models = words_found_in('r.model_numbers', 'l.record_compact') %}
+    {% set left_unfound = array_length_of('l.model_numbers') ~ ' - ' ~ left_models %}
+    {% set right_unfound = array_length_of('r.model_numbers') ~ ' - ' ~ right_models %}
+    {% set longest_left = longest_word_found_in('l.model_numbers', 'r.record_compact') %}
+    {% set longest_right = longest_word_found_in('r.model_numbers', 'l.record_compact') %}
     {% set both_have_models = array_length_of('l.model_numbers') ~ ' > 0 and ' ~ array_length_of('r.model_numbers') ~ ' > 0' %}
     {% do features.update({
         'name_equal': flag('l.name_text = r.name_text'),
@@ -69,6 +103,9 @@
         'name_words_found_least': ratio_of_least(left_words, array_length_of('l.name_words'), right_words, array_length_of('r.name_words')),
         'model_numbers_shared': codes_model_numbers('s.shared_record'),
         'model_numbers_found': 'least(10, ' ~ left_models ~ ' + ' ~ right_models ~ ')',
+        'model_numbers_found_length': 'least(20, greatest(' ~ longest_left ~ ', ' ~ longest_right ~ '))',
+        'model_numbers_unfound_most': 'least(10, greatest(' ~ left_unfound ~ ', ' ~ right_unfound ~ '))',
+        'model_numbers_unfound_least': 'least(10, least(' ~ left_unfound ~ ', ' ~ right_unfound ~ '))',
         'model_numbers_conflict': flag(both_have_models ~ ' and ' ~ left_models ~ ' + ' ~ right_models ~ ' = 0'),
         'model_numbers_missing': flag('not (' ~ both_have_models ~ ')'),
 

@@ -43,6 +43,29 @@
     {{ codes_where(left_codes, 'not ' ~ codes_contain(right_codes, 'code')) }}
 {%- endmacro %}
 
+{# The codes of tokens whose stem no token of the other side has. #}
+{% macro lacking_codes(codes, other_stems) -%}
+    {{ codes_where(codes, 'not ' ~ codes_contain(other_stems, 'code >> 38')) }}
+{%- endmacro %}
+
+
+{% macro code_stems(codes) %}
+    {{- return(adapter.dispatch('code_stems', 'onedeal')(codes)) -}}
+{% endmacro %}
+
+{% macro default__code_stems(codes) %}
+    {{ exceptions.raise_compiler_error("code_stems has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# The distinct stems of the tokens: the 20 high bits of their codes. #}
+{% macro bigquery__code_stems(codes) -%}
+    array(select distinct code >> 38 from unnest({{ codes }}) as code order by 1)
+{%- endmacro %}
+
+{% macro duckdb__code_stems(codes) -%}
+    list_sort(list_distinct(list_transform({{ codes }}, lambda code: code >> 38)))
+{%- endmacro %}
+
 
 {% macro aggregate_codes(codes, aggregate, expression) %}
     {{- return(adapter.dispatch('aggregate_codes', 'onedeal')(codes, aggregate, expression)) -}}
@@ -76,6 +99,11 @@
     {{ aggregate_codes(codes, 'max', 'code & ' ~ (token_weight_base() - 1)) }}
 {%- endmacro %}
 
+{# Weight of the rarest token with a digit. #}
+{% macro codes_rarest_number(codes) -%}
+    {{ aggregate_codes(codes, 'max', '((code >> 12) & 1) * (code & ' ~ (token_weight_base() - 1) ~ ')') }}
+{%- endmacro %}
+
 {# How many of the tokens hold a digit. #}
 {% macro codes_numbers(codes) -%}
     {{ aggregate_codes(codes, 'sum', '(code >> 12) & 1') }}
@@ -102,6 +130,24 @@
 
 {% macro duckdb__words_found_in(words, text) -%}
     len(list_filter({{ words }}, lambda word: contains({{ text }}, word)))
+{%- endmacro %}
+
+
+{% macro longest_word_found_in(words, text) %}
+    {{- return(adapter.dispatch('longest_word_found_in', 'onedeal')(words, text)) -}}
+{% endmacro %}
+
+{% macro default__longest_word_found_in(words, text) %}
+    {{ exceptions.raise_compiler_error("longest_word_found_in has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# Characters of the longest of the words that stand somewhere in a text written without spaces. #}
+{% macro bigquery__longest_word_found_in(words, text) -%}
+    (select coalesce(max(length(word)), 0) from unnest({{ words }}) as word where strpos({{ text }}, word) > 0)
+{%- endmacro %}
+
+{% macro duckdb__longest_word_found_in(words, text) -%}
+    coalesce(list_max(list_transform({{ words }}, lambda word: case when contains({{ text }}, word) then length(word) end)), 0)
 {%- endmacro %}
 
 

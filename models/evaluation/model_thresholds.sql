@@ -14,16 +14,62 @@ curve as (
 
 ),
 
--- Halfway to the next pair, so that the threshold does not hang on the last digit of one probability.
+-- Thresholds to choose from: log-odds from -6 to 6 in tenths.
+grid as (
+
+    select
+        (replicate - 61) / 10.0 as log_odds,
+        1 / (1 + exp((61 - replicate) / 10.0)) as threshold
+
+    from {{ integers(121) }}
+
+),
+
+-- None above the highest probability: there F1 is 0.
+f1_on_grid as (
+
+    select
+        curve.model_version,
+        grid.log_odds,
+        curve.f1_score,
+        least(1, 10 / sqrt(greatest(1, curve.positives))) as bandwidth
+
+    from grid
+    inner join curve
+        on
+            grid.threshold <= curve.threshold
+            and grid.threshold > coalesce(curve.next_threshold, -1)
+
+),
+
+-- The F1 to expect of a threshold: its average over thresholds around it, weighed by a Gaussian that
+-- narrows as duplicates grow in number. The best F1 by itself follows the luck of a few pairs.
+smoothed as (
+
+    select
+        f1_on_grid.model_version,
+        grid.threshold,
+        sum(
+            f1_on_grid.f1_score
+            * exp(-pow((f1_on_grid.log_odds - grid.log_odds) / f1_on_grid.bandwidth, 2) / 2)
+        ) as f1_score
+
+    from f1_on_grid
+    cross join grid
+
+    group by f1_on_grid.model_version, grid.threshold
+
+),
+
 best as (
 
     select
         model_version,
-        (threshold + coalesce(next_threshold, 0)) / 2 as threshold
+        threshold
 
-    from curve
+    from smoothed
 
-    qualify row_number() over (partition by model_version order by f1_score desc, threshold desc) = 1
+    qualify row_number() over (partition by model_version order by round(f1_score, 9) desc, threshold desc) = 1
 
 ),
 

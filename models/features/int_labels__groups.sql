@@ -66,7 +66,13 @@ final as (
         label_group_id,
         is_split,
         case
-            when {{ unit_hash('label_group_id') }} < {{ var('validation_share') }} then 'validation'
+            when
+                {{ unit_hash('label_group_id') }}
+                < case
+                    when is_split then {{ var('split_group_validation_share') }}
+                    else {{ var('validation_share') }}
+                end
+                then 'validation'
             else 'training'
         end as split
 
