@@ -1,0 +1,307 @@
+{# Clusters of a graph whose edges bear evidence, as a table of node and cluster (the smallest node of
+   the cluster; only clusters of two nodes or more).
+
+   The model's SELECT gives each edge once: node_a, node_b, evidence (from 1 on it is enough to join the
+   two; NULL counts as 0), must_join and must_part (what a person decided). Two clusters are joined while
+   the evidence between them is at least 1 on average over all pairs of their nodes, where a pair without
+   an edge counts as 0: so one strong edge chains no two clusters, and a large cluster needs many. What
+   must be joined is joined first, however weak; what must be parted never stands in one cluster, and
+   where the two contradict each other it is the weakest joins that are not made.
+
+   This is agglomerative clustering with average linkage (UPGMA: Sokal and Michener 1958), joining all
+   pairs of clusters that are each other's nearest in one round. As no join brings a third cluster nearer
+   than the nearer of its parts was, that gives the clusters of joining the nearest two of all one by one
+   (reciprocal nearest neighbours: Bruynooghe 1977, Murtagh 1983), and a cluster without a neighbour near
+   enough will never have one and can be put aside. Evidence is added up as whole billionths, and equal
+   averages are told apart by a hash: the clusters never depend on the order of rows, and a thousand equal
+   deals take some ten rounds, not a thousand. #}
+{% materialization average_linkage, default %}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {%- set existing_relation = load_cached_relation(this) -%}
+    {%- set helpers = {} -%}
+    {%- for name in ['links_even', 'links_odd', 'members_even', 'members_odd', 'joins'] -%}
+        {%- do helpers.update({
+            name: this.incorporate(path={'identifier': this.identifier ~ '__' ~ name}, type='table')
+        }) -%}
+    {%- endfor -%}
+    {%- set links = [helpers.links_even, helpers.links_odd] -%}
+    {%- set members = [helpers.members_even, helpers.members_odd] -%}
+
+    {{ run_hooks(pre_hooks) }}
+
+    {% do create_helper_table(links[0], linkage_start(sql)) %}
+    {% do create_helper_table(members[0], linkage_nodes(links[0])) %}
+
+    {% set state = namespace(round=0, joins=1) %}
+    {% for _ in range(100) if state.joins > 0 %}
+        {% set now, following = state.round % 2, (state.round + 1) % 2 %}
+        {% do create_helper_table(helpers.joins, linkage_joins(links[now])) %}
+        {% set state.joins = run_query('select count(*) as joins from ' ~ helpers.joins).rows[0][0] %}
+        {% if state.joins > 0 %}
+            {% do create_helper_table(members[following], linkage_members(members[now], helpers.joins)) %}
+            {% do create_helper_table(links[following], linkage_round(links[now], helpers.joins)) %}
+            {% set state.round = state.round + 1 %}
+        {% endif %}
+    {% endfor %}
+    {% if state.joins > 0 %}
+        {% do exceptions.warn(
+            this ~ ": after 100 rounds there was still something to join. What was joined holds; look for "
+            ~ "a very long chain of pairs that grow more likely from one end to the other."
+        ) %}
+    {% endif %}
+
+    {% if existing_relation is not none and not existing_relation.is_table %}
+        {{ drop_relation_if_exists(existing_relation) }}
+    {% endif %}
+    {% call statement('main') -%}
+        create or replace table {{ target_relation }} as
+        {{ linkage_clusters(members[state.round % 2]) }}
+    {%- endcall %}
+
+    {% for relation in helpers.values() %}
+        {% do run_query('drop table if exists ' ~ relation) %}
+    {% endfor %}
+    {{ run_hooks(post_hooks) }}
+    {% do adapter.commit() %}
+    {% do apply_grants(target_relation, config.get('grants'), should_revoke=true) %}
+    {% do persist_docs(target_relation, model) %}
+
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{% macro create_helper_table(relation, select) %}
+    {% do run_query('create or replace table ' ~ relation ~ ' as\n' ~ select) %}
+{% endmacro %}
+
+{# Whether a link is near enough to join its two clusters. #}
+{% macro linkage_is_near() -%}
+    parted = 0
+    and (must_evidence is not null or evidence >= 1000000000 * nodes_a * nodes_b)
+{%- endmacro %}
+
+{# The links between clusters that have one near enough, of those in the CTE or table `links`. #}
+{% macro linkage_active(links) -%}
+    near_links as (
+
+        select * from {{ links }}
+
+        where
+            {{ linkage_is_near() | indent(12) }}
+
+    ),
+
+    active as (
+
+        select cluster_a as cluster from near_links
+        union distinct
+        select cluster_b as cluster from near_links
+
+    )
+
+    select * from {{ links }}
+
+    where
+        cluster_a in (select cluster from active)
+        and cluster_b in (select cluster from active)
+{%- endmacro %}
+
+{% macro linkage_start(sql) -%}
+    with
+
+    edges as (
+
+        {{ sql }}
+
+    ),
+
+    links as (
+
+        select
+            least(node_a, node_b) as cluster_a,
+            greatest(node_a, node_b) as cluster_b,
+            cast(1 as int64) as nodes_a,
+            cast(1 as int64) as nodes_b,
+            cast(floor(coalesce(evidence, 0) * 1000000000) as int64) as evidence,
+            case when must_join then cast(floor(coalesce(evidence, 0) * 1000000000) as int64) end as must_evidence,
+            case when must_part then 1 else 0 end as parted
+
+        from edges
+
+    ),
+
+    {{ linkage_active('links') }}
+{%- endmacro %}
+
+{% macro linkage_nodes(links) -%}
+    select
+        cluster_a as node,
+        cluster_a as cluster
+    from {{ links }}
+
+    union distinct
+
+    select
+        cluster_b as node,
+        cluster_b as cluster
+    from {{ links }}
+{%- endmacro %}
+
+{# Which clusters are joined in a round: `absorbed` into `kept`, which then has `nodes`. #}
+{% macro linkage_joins(links) -%}
+    with
+
+    near_links as (
+
+        select
+            cluster_a,
+            cluster_b,
+            nodes_a + nodes_b as nodes,
+            coalesce(must_evidence, -1) as must_evidence,
+            case when must_evidence is null then evidence / (nodes_a * nodes_b) else 0 end as mean_evidence,
+            {{ unit_hash("cluster_a || '~' || cluster_b") }} as tie_break
+
+        from {{ links }}
+
+        where
+            {{ linkage_is_near() | indent(12) }}
+
+    ),
+
+    sides as (
+
+        select
+            cluster_a as cluster,
+            cluster_b as neighbour,
+            nodes,
+            must_evidence,
+            mean_evidence,
+            tie_break
+        from near_links
+
+        union all
+
+        select
+            cluster_b as cluster,
+            cluster_a as neighbour,
+            nodes,
+            must_evidence,
+            mean_evidence,
+            tie_break
+        from near_links
+
+    ),
+
+    nearest as (
+
+        select
+            cluster,
+            neighbour,
+            nodes
+        from sides
+
+        qualify
+            row_number() over (
+                partition by cluster
+                order by must_evidence desc, mean_evidence desc, tie_break asc, neighbour asc
+            ) = 1
+
+    )
+
+    select
+        one.cluster as kept,
+        one.neighbour as absorbed,
+        one.nodes
+    from nearest as one
+    inner join nearest as other
+        on
+            one.neighbour = other.cluster
+            and one.cluster = other.neighbour
+    where one.cluster < one.neighbour
+{%- endmacro %}
+
+{% macro linkage_members(members, joins) -%}
+    select
+        members.node,
+        coalesce(joins.kept, members.cluster) as cluster
+    from {{ members }} as members
+    left join {{ joins }} as joins on members.cluster = joins.absorbed
+{%- endmacro %}
+
+{# The links after a round: those of joined clusters are added up. #}
+{% macro linkage_round(links, joins) -%}
+    with
+
+    joined as (
+
+        select
+            kept as cluster,
+            kept,
+            nodes
+        from {{ joins }}
+
+        union all
+
+        select
+            absorbed as cluster,
+            kept,
+            nodes
+        from {{ joins }}
+
+    ),
+
+    renamed as (
+
+        select
+            links.evidence,
+            links.must_evidence,
+            links.parted,
+            coalesce(joined_a.kept, links.cluster_a) as cluster_a,
+            coalesce(joined_b.kept, links.cluster_b) as cluster_b,
+            coalesce(joined_a.nodes, links.nodes_a) as nodes_a,
+            coalesce(joined_b.nodes, links.nodes_b) as nodes_b
+        from {{ links }} as links
+        left join joined as joined_a on links.cluster_a = joined_a.cluster
+        left join joined as joined_b on links.cluster_b = joined_b.cluster
+
+    ),
+
+    ordered as (
+
+        select
+            evidence,
+            must_evidence,
+            parted,
+            least(cluster_a, cluster_b) as cluster_a,
+            greatest(cluster_a, cluster_b) as cluster_b,
+            case when cluster_a < cluster_b then nodes_a else nodes_b end as nodes_a,
+            case when cluster_a < cluster_b then nodes_b else nodes_a end as nodes_b
+        from renamed
+        where cluster_a <> cluster_b
+
+    ),
+
+    links as (
+
+        select
+            cluster_a,
+            cluster_b,
+            nodes_a,
+            nodes_b,
+            cast(sum(evidence) as int64) as evidence,
+            max(must_evidence) as must_evidence,
+            max(parted) as parted
+        from ordered
+        group by cluster_a, cluster_b, nodes_a, nodes_b
+
+    ),
+
+    {{ linkage_active('links') }}
+{%- endmacro %}
+
+{% macro linkage_clusters(members) -%}
+    select
+        node,
+        cluster
+    from {{ members }}
+    qualify count(*) over (partition by cluster) > 1
+{%- endmacro %}
