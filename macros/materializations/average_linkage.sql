@@ -2,11 +2,13 @@
    the cluster; only clusters of two nodes or more).
 
    The model's SELECT gives each edge once: node_a, node_b, evidence (from 1 on it is enough to join the
-   two; NULL counts as 0), must_join and must_part (what a person decided). Two clusters are joined while
-   the evidence between them is at least 1 on average over all pairs of their nodes, where a pair without
-   an edge counts as 0: so one strong edge chains no two clusters, and a large cluster needs many. What
-   must be joined is joined first, however weak; what must be parted never stands in one cluster, and
-   where the two contradict each other it is the weakest joins that are not made.
+   two; NULL counts as 0), must_join and must_part (what a person decided).
+
+   Two clusters are joined while the evidence between them is at least 1 on average over all pairs of
+   their nodes, where a pair without an edge counts as 0: so one strong edge chains no two clusters, and a
+   large cluster needs many. What must be joined is joined before, however weak; such a cluster keeps its
+   parts, and is as near to another as the nearest of them is. What must be parted never stands in one
+   cluster; where the two contradict each other, the weakest joins are not made.
 
    This is agglomerative clustering with average linkage (UPGMA: Sokal and Michener 1958), joining all
    pairs of clusters that are each other's nearest in one round. As no join brings a third cluster nearer
@@ -33,22 +35,23 @@
     {% do create_helper_table(members[0], linkage_nodes(links[0])) %}
 
     {% set state = namespace(round=0, joins=1) %}
-    {% for _ in range(100) if state.joins > 0 %}
-        {% set now, following = state.round % 2, (state.round + 1) % 2 %}
-        {% do create_helper_table(helpers.joins, linkage_joins(links[now])) %}
-        {% set state.joins = run_query('select count(*) as joins from ' ~ helpers.joins).rows[0][0] %}
-        {% if state.joins > 0 %}
+    {% for judged in [true, false] %}
+        {% set state.joins = 1 %}
+        {% for _ in range(100) if state.joins > 0 %}
+            {% set now, following = state.round % 2, (state.round + 1) % 2 %}
+            {% do create_helper_table(helpers.joins, linkage_joins(links[now], judged)) %}
             {% do create_helper_table(members[following], linkage_members(members[now], helpers.joins)) %}
-            {% do create_helper_table(links[following], linkage_round(links[now], helpers.joins)) %}
+            {% do create_helper_table(links[following], linkage_round(links[now], helpers.joins, judged)) %}
+            {% set state.joins = run_query('select count(*) as joins from ' ~ helpers.joins).rows[0][0] %}
             {% set state.round = state.round + 1 %}
+        {% endfor %}
+        {% if state.joins > 0 %}
+            {% do exceptions.warn(
+                this ~ ": after 100 rounds there was still something to join. What was joined holds; look "
+                ~ "for a very long chain of pairs that grow more likely from one end to the other."
+            ) %}
         {% endif %}
     {% endfor %}
-    {% if state.joins > 0 %}
-        {% do exceptions.warn(
-            this ~ ": after 100 rounds there was still something to join. What was joined holds; look for "
-            ~ "a very long chain of pairs that grow more likely from one end to the other."
-        ) %}
-    {% endif %}
 
     {% if existing_relation is not none and not existing_relation.is_table %}
         {{ drop_relation_if_exists(existing_relation) }}
@@ -73,13 +76,7 @@
     {% do run_query('create or replace table ' ~ relation ~ ' as\n' ~ select) %}
 {% endmacro %}
 
-{# Whether a link is near enough to join its two clusters. #}
-{% macro linkage_is_near() -%}
-    parted = 0
-    and (must_evidence is not null or evidence >= 1000000000 * nodes_a * nodes_b)
-{%- endmacro %}
-
-{# The links between clusters that have one near enough, of those in the CTE or table `links`. #}
+{# The links between clusters that have one near enough, of those in `links`. #}
 {% macro linkage_active(links) -%}
     near_links as (
 
@@ -105,6 +102,14 @@
         and cluster_b in (select cluster from active)
 {%- endmacro %}
 
+{# Whether a link is near enough to join its two clusters. #}
+{% macro linkage_is_near() -%}
+    parted = 0
+    and (must_evidence is not null or evidence >= 1000000000 * nodes_a * nodes_b)
+{%- endmacro %}
+
+{# The links between single nodes. A link leads from a part of one cluster to a part of another; nodes_a
+   and nodes_b are those of the parts. `parted` is 1 where the clusters have to be. #}
 {% macro linkage_start(sql) -%}
     with
 
@@ -114,22 +119,37 @@
 
     ),
 
-    links as (
+    ordered as (
 
         select
-            least(node_a, node_b) as cluster_a,
-            greatest(node_a, node_b) as cluster_b,
-            cast(1 as int64) as nodes_a,
-            cast(1 as int64) as nodes_b,
+            least(node_a, node_b) as node_a,
+            greatest(node_a, node_b) as node_b,
             cast(floor(coalesce(evidence, 0) * 1000000000) as int64) as evidence,
-            case when must_join then cast(floor(coalesce(evidence, 0) * 1000000000) as int64) end as must_evidence,
-            case when must_part then 1 else 0 end as parted
+            must_join,
+            must_part
 
         from edges
 
     ),
 
-    {{ linkage_active('links') }}
+    single_links as (
+
+        select
+            node_a as cluster_a,
+            node_b as cluster_b,
+            node_a as part_a,
+            node_b as part_b,
+            cast(1 as int64) as nodes_a,
+            cast(1 as int64) as nodes_b,
+            evidence,
+            case when must_join then evidence end as must_evidence,
+            case when must_part then 1 else 0 end as parted
+
+        from ordered
+
+    ),
+
+    {{ linkage_active('single_links') }}
 {%- endmacro %}
 
 {% macro linkage_nodes(links) -%}
@@ -146,8 +166,9 @@
     from {{ links }}
 {%- endmacro %}
 
-{# Which clusters are joined in a round: `absorbed` into `kept`, which then has `nodes`. #}
-{% macro linkage_joins(links) -%}
+{# Which clusters are joined in a round: `absorbed` into `kept`, over a link between `kept_part` and
+   `absorbed_part`, which have `nodes` together. `judged`: only those that must be. #}
+{% macro linkage_joins(links, judged) -%}
     with
 
     near_links as (
@@ -155,15 +176,19 @@
         select
             cluster_a,
             cluster_b,
+            part_a,
+            part_b,
             nodes_a + nodes_b as nodes,
-            coalesce(must_evidence, -1) as must_evidence,
-            case when must_evidence is null then evidence / (nodes_a * nodes_b) else 0 end as mean_evidence,
-            {{ unit_hash("cluster_a || '~' || cluster_b") }} as tie_break
+            {{ 'must_evidence' if judged else 'evidence / (nodes_a * nodes_b)' }} as strength,
+            {{ unit_hash("least(part_a, part_b) || '~' || greatest(part_a, part_b)") }} as tie_break
 
         from {{ links }}
 
         where
             {{ linkage_is_near() | indent(12) }}
+            {%- if judged %}
+            and must_evidence is not null
+            {%- endif %}
 
     ),
 
@@ -172,9 +197,10 @@
         select
             cluster_a as cluster,
             cluster_b as neighbour,
+            part_a as part,
+            part_b as neighbour_part,
             nodes,
-            must_evidence,
-            mean_evidence,
+            strength,
             tie_break
         from near_links
 
@@ -183,9 +209,10 @@
         select
             cluster_b as cluster,
             cluster_a as neighbour,
+            part_b as part,
+            part_a as neighbour_part,
             nodes,
-            must_evidence,
-            mean_evidence,
+            strength,
             tie_break
         from near_links
 
@@ -193,23 +220,18 @@
 
     nearest as (
 
-        select
-            cluster,
-            neighbour,
-            nodes
+        select *
         from sides
 
-        qualify
-            row_number() over (
-                partition by cluster
-                order by must_evidence desc, mean_evidence desc, tie_break asc, neighbour asc
-            ) = 1
+        qualify row_number() over (partition by cluster order by strength desc, tie_break asc, neighbour asc) = 1
 
     )
 
     select
         one.cluster as kept,
         one.neighbour as absorbed,
+        least(one.part, one.neighbour_part) as kept_part,
+        greatest(one.part, one.neighbour_part) as absorbed_part,
         one.nodes
     from nearest as one
     inner join nearest as other
@@ -227,23 +249,24 @@
     left join {{ joins }} as joins on members.cluster = joins.absorbed
 {%- endmacro %}
 
-{# The links after a round: those of joined clusters are added up. #}
-{% macro linkage_round(links, joins) -%}
+{# The links after a round. Those of joined parts are added up; clusters that had to be joined keep
+   their parts. #}
+{% macro linkage_round(links, joins, judged) -%}
     with
 
-    joined as (
+    joined_parts as (
 
         select
-            kept as cluster,
-            kept,
+            kept_part as part,
+            kept_part,
             nodes
         from {{ joins }}
 
         union all
 
         select
-            absorbed as cluster,
-            kept,
+            absorbed_part as part,
+            kept_part,
             nodes
         from {{ joins }}
 
@@ -255,13 +278,26 @@
             links.evidence,
             links.must_evidence,
             links.parted,
-            coalesce(joined_a.kept, links.cluster_a) as cluster_a,
-            coalesce(joined_b.kept, links.cluster_b) as cluster_b,
-            coalesce(joined_a.nodes, links.nodes_a) as nodes_a,
-            coalesce(joined_b.nodes, links.nodes_b) as nodes_b
+            coalesce(joins_a.kept, links.cluster_a) as cluster_a,
+            coalesce(joins_b.kept, links.cluster_b) as cluster_b,
+            {%- if judged %}
+            links.part_a,
+            links.part_b,
+            links.nodes_a,
+            links.nodes_b
+            {%- else %}
+            coalesce(parts_a.kept_part, links.part_a) as part_a,
+            coalesce(parts_b.kept_part, links.part_b) as part_b,
+            coalesce(parts_a.nodes, links.nodes_a) as nodes_a,
+            coalesce(parts_b.nodes, links.nodes_b) as nodes_b
+            {%- endif %}
         from {{ links }} as links
-        left join joined as joined_a on links.cluster_a = joined_a.cluster
-        left join joined as joined_b on links.cluster_b = joined_b.cluster
+        left join {{ joins }} as joins_a on links.cluster_a = joins_a.absorbed
+        left join {{ joins }} as joins_b on links.cluster_b = joins_b.absorbed
+        {%- if not judged %}
+        left join joined_parts as parts_a on links.part_a = parts_a.part
+        left join joined_parts as parts_b on links.part_b = parts_b.part
+        {%- endif %}
 
     ),
 
@@ -273,6 +309,8 @@
             parted,
             least(cluster_a, cluster_b) as cluster_a,
             greatest(cluster_a, cluster_b) as cluster_b,
+            case when cluster_a < cluster_b then part_a else part_b end as part_a,
+            case when cluster_a < cluster_b then part_b else part_a end as part_b,
             case when cluster_a < cluster_b then nodes_a else nodes_b end as nodes_a,
             case when cluster_a < cluster_b then nodes_b else nodes_a end as nodes_b
         from renamed
@@ -280,22 +318,24 @@
 
     ),
 
-    links as (
+    added_up as (
 
         select
             cluster_a,
             cluster_b,
+            part_a,
+            part_b,
             nodes_a,
             nodes_b,
             cast(sum(evidence) as int64) as evidence,
             max(must_evidence) as must_evidence,
-            max(parted) as parted
+            max(max(parted)) over (partition by cluster_a, cluster_b) as parted
         from ordered
-        group by cluster_a, cluster_b, nodes_a, nodes_b
+        group by cluster_a, cluster_b, part_a, part_b, nodes_a, nodes_b
 
     ),
 
-    {{ linkage_active('links') }}
+    {{ linkage_active('added_up') }}
 {%- endmacro %}
 
 {% macro linkage_clusters(members) -%}
