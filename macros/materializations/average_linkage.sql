@@ -6,9 +6,10 @@
 
    Two clusters are joined while the evidence between them is at least 1 on average over all pairs of
    their nodes, where a pair without an edge counts as 0: so one strong edge chains no two clusters, and a
-   large cluster needs many. What must be joined is joined before, however weak; such a cluster keeps its
-   parts, and is as near to another as the nearest of them is. What must be parted never stands in one
-   cluster; where the two contradict each other, the weakest joins are not made.
+   large cluster needs many. What must be joined is joined before, however weak; such a cluster has parts,
+   which are joined with each other and with other clusters' by evidence alone, and two clusters are one
+   when any of their parts are. What must be parted never stands in one cluster; where the two contradict
+   each other, the weakest joins are not made.
 
    This is agglomerative clustering with average linkage (UPGMA: Sokal and Michener 1958), joining all
    pairs of clusters that are each other's nearest in one round. As no join brings a third cluster nearer
@@ -105,11 +106,14 @@
 {# Whether a link is near enough to join its two clusters. #}
 {% macro linkage_is_near() -%}
     parted = 0
-    and (must_evidence is not null or evidence >= 1000000000 * nodes_a * nodes_b)
+    and (
+        evidence >= 1000000000 * nodes_a * nodes_b
+        or (must_evidence is not null and cluster_a <> cluster_b)
+    )
 {%- endmacro %}
 
-{# The links between single nodes. A link leads from a part of one cluster to a part of another; nodes_a
-   and nodes_b are those of the parts. `parted` is 1 where the clusters have to be. #}
+{# The links between single nodes. A link leads from a part of a cluster to another part, of the same
+   cluster too; nodes_a and nodes_b are those of the parts. `parted` is 1 where the clusters have to be. #}
 {% macro linkage_start(sql) -%}
     with
 
@@ -166,8 +170,9 @@
     from {{ links }}
 {%- endmacro %}
 
-{# Which clusters are joined in a round: `absorbed` into `kept`, over a link between `kept_part` and
-   `absorbed_part`, which have `nodes` together. `judged`: only those that must be. #}
+{# Which clusters are joined in a round: `absorbed` into `kept`, over the link between `kept_part` and
+   `absorbed_part`, which have `nodes` together. `judged`: only those that must be. Both clusters are the
+   same where two parts of one are joined. #}
 {% macro linkage_joins(links, judged) -%}
     with
 
@@ -180,7 +185,7 @@
             part_b,
             nodes_a + nodes_b as nodes,
             {{ 'must_evidence' if judged else 'evidence / (nodes_a * nodes_b)' }} as strength,
-            {{ unit_hash("least(part_a, part_b) || '~' || greatest(part_a, part_b)") }} as tie_break
+            {{ unit_hash("part_a || '~' || part_b") }} as tie_break
 
         from {{ links }}
 
@@ -188,6 +193,7 @@
             {{ linkage_is_near() | indent(12) }}
             {%- if judged %}
             and must_evidence is not null
+            and cluster_a <> cluster_b
             {%- endif %}
 
     ),
@@ -238,7 +244,7 @@
         on
             one.neighbour = other.cluster
             and one.cluster = other.neighbour
-    where one.cluster < one.neighbour
+    where one.cluster <= one.neighbour
 {%- endmacro %}
 
 {% macro linkage_members(members, joins) -%}
@@ -307,14 +313,14 @@
             evidence,
             must_evidence,
             parted,
-            least(cluster_a, cluster_b) as cluster_a,
-            greatest(cluster_a, cluster_b) as cluster_b,
-            case when cluster_a < cluster_b then part_a else part_b end as part_a,
-            case when cluster_a < cluster_b then part_b else part_a end as part_b,
-            case when cluster_a < cluster_b then nodes_a else nodes_b end as nodes_a,
-            case when cluster_a < cluster_b then nodes_b else nodes_a end as nodes_b
+            least(part_a, part_b) as part_a,
+            greatest(part_a, part_b) as part_b,
+            case when part_a < part_b then nodes_a else nodes_b end as nodes_a,
+            case when part_a < part_b then nodes_b else nodes_a end as nodes_b,
+            case when part_a < part_b then cluster_a else cluster_b end as cluster_a,
+            case when part_a < part_b then cluster_b else cluster_a end as cluster_b
         from renamed
-        where cluster_a <> cluster_b
+        where part_a <> part_b
 
     ),
 
@@ -329,7 +335,9 @@
             nodes_b,
             cast(sum(evidence) as int64) as evidence,
             max(must_evidence) as must_evidence,
-            max(max(parted)) over (partition by cluster_a, cluster_b) as parted
+            max(max(parted)) over (
+                partition by least(cluster_a, cluster_b), greatest(cluster_a, cluster_b)
+            ) as parted
         from ordered
         group by cluster_a, cluster_b, part_a, part_b, nodes_a, nodes_b
 

@@ -150,16 +150,20 @@ def cluster_one_by_one(edges: Sequence[Edge]) -> tuple[Groups, bool]:
     tied = False
     for strength in (by_verdict, on_average):
         while True:
-            near = defaultdict(list)
+            near: dict[Fraction | None, list[Any]] = defaultdict(list)
             for one, other in itertools.combinations(clusters, 2):
                 found = between(frozenset().union(*one), frozenset().union(*other))
                 if not any(edge.must_part for edge in found):
                     for parts in itertools.product(one, other):
-                        if (how_near := strength(*parts)) is not None:
-                            near[how_near].append((one, other, *parts))
+                        near[strength(*parts)].append((one, other, *parts))
+            if strength is on_average:
+                for one in clusters:
+                    for parts in itertools.combinations(one, 2):
+                        near[strength(*parts)].append((one, one, *parts))
+            near.pop(None, None)
             if not near:
                 break
-            best = near[max(near)]
+            best = near[max(how_near for how_near in near if how_near is not None)]
             tied = tied or len(best) > 1
             one, other, part, other_part = best[0]
             joined = one | other
