@@ -16,13 +16,13 @@
    than the nearer of its parts was, that gives the clusters of joining the nearest two of all one by one
    (reciprocal nearest neighbours: Bruynooghe 1977, Murtagh 1983), and a cluster without a neighbour near
    enough will never have one and can be put aside. Evidence is added up as whole billionths, and equal
-   averages are told apart by a hash: the clusters never depend on the order of rows, and a thousand equal
+   averages are told apart by a hash of the names: the clusters never depend on the order of rows, and a thousand equal
    deals take some ten rounds, not a thousand. #}
 {% materialization average_linkage, default %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set existing_relation = load_cached_relation(this) -%}
     {%- set helpers = {} -%}
-    {%- for name in ['links_even', 'links_odd', 'members_even', 'members_odd', 'joins'] -%}
+    {%- for name in ['edges', 'nodes', 'links_even', 'links_odd', 'members_even', 'members_odd', 'joins'] -%}
         {%- do helpers.update({
             name: this.incorporate(path={'identifier': this.identifier ~ '__' ~ name}, type='table')
         }) -%}
@@ -32,19 +32,24 @@
 
     {{ run_hooks(pre_hooks) }}
 
-    {% do create_helper_table(links[0], linkage_start(sql)) %}
-    {% do create_helper_table(members[0], linkage_nodes(links[0])) %}
+    {% do create_helper_table(helpers.edges, sql) %}
+    {% do create_helper_table(helpers.nodes, linkage_nodes(helpers.edges)) %}
+    {% do create_helper_table(links[0], linkage_start(helpers.edges, helpers.nodes)) %}
+    {% do create_helper_table(members[0], linkage_singles(helpers.nodes)) %}
 
     {% set state = namespace(round=0, joins=1) %}
     {% for judged in [true, false] %}
         {% set state.joins = 1 %}
         {% for _ in range(100) if state.joins > 0 %}
             {% set now, following = state.round % 2, (state.round + 1) % 2 %}
-            {% do create_helper_table(helpers.joins, linkage_joins(links[now], judged)) %}
-            {% do create_helper_table(members[following], linkage_members(members[now], helpers.joins)) %}
-            {% do create_helper_table(links[following], linkage_round(links[now], helpers.joins, judged)) %}
+            {% do create_helper_table(helpers.joins, linkage_joins(links[now], helpers.nodes, judged)) %}
             {% set state.joins = run_query('select count(*) as joins from ' ~ helpers.joins).rows[0][0] %}
-            {% set state.round = state.round + 1 %}
+            {# Once at least, so that a check of the statements on empty tables sees all of them. #}
+            {% if state.joins > 0 or loop.first %}
+                {% do create_helper_table(members[following], linkage_members(members[now], helpers.joins)) %}
+                {% do create_helper_table(links[following], linkage_round(links[now], helpers.joins, judged)) %}
+                {% set state.round = state.round + 1 %}
+            {% endif %}
         {% endfor %}
         {% if state.joins > 0 %}
             {% do exceptions.warn(
@@ -59,7 +64,7 @@
     {% endif %}
     {% call statement('main') -%}
         create or replace table {{ target_relation }} as
-        {{ linkage_clusters(members[state.round % 2]) }}
+        {{ linkage_clusters(members[state.round % 2], helpers.nodes) }}
     {%- endcall %}
 
     {% for relation in helpers.values() %}
@@ -81,7 +86,7 @@
 {% macro linkage_active(links) -%}
     near_links as (
 
-        select * from {{ links }}
+        select links.* from {{ links }} as links
 
         where
             {{ linkage_is_near() | indent(12) }}
@@ -103,97 +108,111 @@
         and cluster_b in (select cluster from active)
 {%- endmacro %}
 
-{# Whether a link is near enough to join its two clusters. #}
+{# Whether one of the `links` is near enough to join its two ends. #}
 {% macro linkage_is_near() -%}
-    parted = 0
+    links.parted = 0
     and (
-        evidence >= 1000000000 * nodes_a * nodes_b
-        or (must_evidence is not null and cluster_a <> cluster_b)
+        links.evidence >= 1000000000 * links.nodes_a * links.nodes_b
+        or (links.must_evidence is not null and links.cluster_a <> links.cluster_b)
     )
 {%- endmacro %}
 
-{# The links between single nodes. A link leads from a part of a cluster to another part, of the same
-   cluster too; nodes_a and nodes_b are those of the parts. `parted` is 1 where the clusters have to be. #}
-{% macro linkage_start(sql) -%}
+{# The nodes that have another near enough, by number: numbers are joined faster than names. `position`,
+   drawn by the name, tells equal links apart. #}
+{% macro linkage_nodes(edges) -%}
     with
 
-    edges as (
-
-        {{ sql }}
-
-    ),
-
-    ordered as (
+    near_edges as (
 
         select
-            least(node_a, node_b) as node_a,
-            greatest(node_a, node_b) as node_b,
-            cast(floor(coalesce(evidence, 0) * 1000000000) as int64) as evidence,
-            must_join,
-            must_part
-
-        from edges
+            node_a,
+            node_b
+        from {{ edges }}
+        where (evidence >= 1 or must_join) and not must_part
 
     ),
 
-    single_links as (
+    near_nodes as (
 
-        select
-            node_a as cluster_a,
-            node_b as cluster_b,
-            node_a as part_a,
-            node_b as part_b,
-            cast(1 as int64) as nodes_a,
-            cast(1 as int64) as nodes_b,
-            evidence,
-            case when must_join then evidence end as must_evidence,
-            case when must_part then 1 else 0 end as parted
+        select node_a as node from near_edges
+        union distinct
+        select node_b as node from near_edges
 
-        from ordered
+    )
 
-    ),
-
-    {{ linkage_active('single_links') }}
+    select
+        node,
+        row_number() over (order by node) as number,
+        {{ unit_hash('node') }} as position
+    from near_nodes
 {%- endmacro %}
 
-{% macro linkage_nodes(links) -%}
-    select
-        cluster_a as node,
-        cluster_a as cluster
-    from {{ links }}
+{# The links between single nodes. A link leads from a part of a cluster to another part, of the same
+   cluster too; nodes_a and nodes_b are those of the parts. `parted` is 1 where the clusters have to be.
+   Clusters and parts are called by the number of their first node. #}
+{% macro linkage_start(edges, nodes) -%}
+    with
 
-    union distinct
+    numbered as (
+
+        select
+            least(nodes_a.number, nodes_b.number) as number_a,
+            greatest(nodes_a.number, nodes_b.number) as number_b,
+            cast(floor(coalesce(edges.evidence, 0) * 1000000000) as int64) as evidence,
+            edges.must_join,
+            edges.must_part
+        from {{ edges }} as edges
+        inner join {{ nodes }} as nodes_a on edges.node_a = nodes_a.node
+        inner join {{ nodes }} as nodes_b on edges.node_b = nodes_b.node
+
+    )
 
     select
-        cluster_b as node,
-        cluster_b as cluster
-    from {{ links }}
+        number_a as cluster_a,
+        number_b as cluster_b,
+        number_a as part_a,
+        number_b as part_b,
+        cast(1 as int64) as nodes_a,
+        cast(1 as int64) as nodes_b,
+        evidence,
+        case when must_join then evidence end as must_evidence,
+        case when must_part then 1 else 0 end as parted
+    from numbered
+{%- endmacro %}
+
+{% macro linkage_singles(nodes) -%}
+    select
+        number,
+        number as cluster
+    from {{ nodes }}
 {%- endmacro %}
 
 {# Which clusters are joined in a round: `absorbed` into `kept`, over the link between `kept_part` and
    `absorbed_part`, which have `nodes` together. `judged`: only those that must be. Both clusters are the
    same where two parts of one are joined. #}
-{% macro linkage_joins(links, judged) -%}
+{% macro linkage_joins(links, nodes, judged) -%}
     with
 
     near_links as (
 
         select
-            cluster_a,
-            cluster_b,
-            part_a,
-            part_b,
-            nodes_a + nodes_b as nodes,
-            {{ 'must_evidence' if judged else 'evidence / (nodes_a * nodes_b)' }} as strength,
-            {{ unit_hash("part_a || '~' || part_b") }} as tie_break
+            links.cluster_a,
+            links.cluster_b,
+            links.part_a,
+            links.part_b,
+            links.nodes_a + links.nodes_b as nodes,
+            {{ 'links.must_evidence' if judged else 'links.evidence / (links.nodes_a * links.nodes_b)' }} as strength,
+            abs(nodes_a.position - nodes_b.position) as tie_break
 
-        from {{ links }}
+        from {{ links }} as links
+        inner join {{ nodes }} as nodes_a on links.part_a = nodes_a.number
+        inner join {{ nodes }} as nodes_b on links.part_b = nodes_b.number
 
         where
             {{ linkage_is_near() | indent(12) }}
             {%- if judged %}
-            and must_evidence is not null
-            and cluster_a <> cluster_b
+            and links.must_evidence is not null
+            and links.cluster_a <> links.cluster_b
             {%- endif %}
 
     ),
@@ -249,7 +268,7 @@
 
 {% macro linkage_members(members, joins) -%}
     select
-        members.node,
+        members.number,
         coalesce(joins.kept, members.cluster) as cluster
     from {{ members }} as members
     left join {{ joins }} as joins on members.cluster = joins.absorbed
@@ -346,10 +365,12 @@
     {{ linkage_active('added_up') }}
 {%- endmacro %}
 
-{% macro linkage_clusters(members) -%}
+{% macro linkage_clusters(members, nodes) -%}
     select
-        node,
-        cluster
-    from {{ members }}
-    qualify count(*) over (partition by cluster) > 1
+        nodes.node,
+        first_nodes.node as cluster
+    from {{ members }} as members
+    inner join {{ nodes }} as nodes on members.number = nodes.number
+    inner join {{ nodes }} as first_nodes on members.cluster = first_nodes.number
+    qualify count(*) over (partition by members.cluster) > 1
 {%- endmacro %}

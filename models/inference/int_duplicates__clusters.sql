@@ -2,9 +2,12 @@
 
 with
 
+-- Less likely than that counts as 0, as if it had never been compared: most pairs are, and weigh nothing.
 predictions as (
 
     select * from {{ ref('deal_predictions') }}
+
+    where probability >= 0.01
 
 ),
 

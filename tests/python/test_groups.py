@@ -105,19 +105,20 @@ def cluster(edges: Iterable[Edge], on: OnDuckDB | OnBigQuery | None = None) -> t
     on = on or ON_DUCKDB
     sql = functools.partial(rendered, on.engine)
     on.load("graph", EDGE_COLUMNS, [tuple(edge) for edge in edges])
-    on.create("links", sql("linkage_start", "select * from graph"))
-    on.create("members", sql("linkage_nodes", "links"))
+    on.create("nodes", sql("linkage_nodes", "graph"))
+    on.create("links", sql("linkage_start", "graph", "nodes"))
+    on.create("members", sql("linkage_singles", "nodes"))
     rounds = 0
     for judged in (True, False):
-        on.create("joins", sql("linkage_joins", "links", judged))
+        on.create("joins", sql("linkage_joins", "links", "nodes", judged))
         while on.rows("select kept from joins"):
             on.create("members", sql("linkage_members", "members", "joins"))
             on.create("links", sql("linkage_round", "links", "joins", judged))
-            on.create("joins", sql("linkage_joins", "links", judged))
+            on.create("joins", sql("linkage_joins", "links", "nodes", judged))
             rounds += 1
             assert rounds < 100
     found = defaultdict(set)
-    for node, name in on.rows(sql("linkage_clusters", "members")):
+    for node, name in on.rows(sql("linkage_clusters", "members", "nodes")):
         found[name].add(node)
     assert all(name == min(nodes) for name, nodes in found.items())
     return {frozenset(nodes) for nodes in found.values()}, rounds
