@@ -1,8 +1,4 @@
-{%- set filled_fields = [
-    'company_name', 'domain', 'contact_text', 'contact_email', 'phone', 'owner', 'amount', 'currency', 'stage',
-    'source', 'description_text', 'close_date', 'created_at', 'updated_at',
-] -%}
-{%- set next_field = ' is null then 0 else 1 end\n        + case when deals.' -%}
+{%- set rule = survivor_rule() -%}
 
 with
 
@@ -12,30 +8,29 @@ deals as (
 
 ),
 
-components as (
+members as (
 
-    select * from {{ ref('int_duplicates__components') }}
+    {{ group_members(ref('int_duplicates__moves')) }}
 
 ),
 
 described as (
 
     select
-        components.component as group_id,
+        members.group_id,
         deals.deal_id,
         deals.deal_name,
         deals.company_name,
         deals.owner,
         deals.source,
         deals.amount,
-        deals.currency,
-        deals.created_at,
-        deals.updated_at,
-        case when deals.amount is null then 0 else 1 end as has_amount,
-        case when deals.{{ filled_fields | join(next_field) }} is null then 0 else 1 end as filled_fields
+        deals.currency
+        {%- for criterion in rule %},
+        {{ criterion.value | indent(8) }} as {{ criterion.name }}
+        {%- endfor %}
 
-    from components
-    inner join deals on components.node = deals.deal_id
+    from members
+    inner join deals on members.deal_id = deals.deal_id
 
 ),
 
@@ -47,10 +42,9 @@ ranked as (
         row_number() over (
             partition by group_id
             order by
-                has_amount desc,
-                filled_fields desc,
-                coalesce(updated_at, timestamp '1970-01-01 00:00:00') desc,
-                coalesce(created_at, timestamp '9999-12-31 00:00:00') asc,
+                {%- for criterion in rule %}
+                {{ criterion.name }} {{ 'desc' if criterion.best == 'largest' else 'asc' }},
+                {%- endfor %}
                 deal_id asc
         ) as survival_rank
 
@@ -74,26 +68,20 @@ runners_up as (
 
 ),
 
+-- The first criterion in which the two differ is the one that decided.
 explained as (
 
     select
         survivors.group_id,
         survivors.deal_id as survivor_deal_id,
+        {%- set ties = [] %}
         case
-            when survivors.has_amount > runners_up.has_amount
-                then 'the only one with an amount'
-            when survivors.filled_fields > runners_up.filled_fields
-                then 'the most complete: ' || cast(survivors.filled_fields as string) || ' fields filled, the next has '
-                    || cast(runners_up.filled_fields as string)
-            when
-                survivors.updated_at is not null
-                and (runners_up.updated_at is null or survivors.updated_at > runners_up.updated_at)
-                then 'as complete as the next, and updated last'
-            when
-                survivors.created_at is not null
-                and (runners_up.created_at is null or survivors.created_at < runners_up.created_at)
-                then 'as complete and as fresh as the next, and created first'
-            else 'equal to the next in all that counts; the first by deal_id'
+            {%- for criterion in rule %}
+            when survivors.{{ criterion.name }} <> runners_up.{{ criterion.name }}
+                then {{ criterion.reason }}{% if ties %} || ' (equal by {{ ties | join(", ") }})'{% endif %}
+            {%- do ties.append(criterion.name) %}
+            {%- endfor %}
+            else 'the first by deal_id{% if ties %} (equal by {{ ties | join(", ") }}){% endif %}'
         end as survivor_reason
 
     from survivors

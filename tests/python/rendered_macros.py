@@ -1,13 +1,14 @@
 """Renders macros of the project for either engine, without dbt and without a warehouse.
 
-Only what macros that write SQL use of dbt's context is there: as if for a full build. The text of
-a statement that dbt never shows, such as CREATE MODEL, is here; what the macros do inside dbt is
-for test_materialization.py and the builds.
+Only what macros that write SQL use of dbt's context is there: as if for a full build, unless told.
+The text of a statement that dbt never shows, such as CREATE MODEL, is here; what the macros do
+inside dbt is for test_materialization.py and the builds.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 # Those that only write SQL.
-FOLDERS = ("bqml", "evaluation", "matching", "storage", "text")
+FOLDERS = ("bqml", "evaluation", "inference", "matching", "materializations", "storage", "text")
 
 QUOTES = {"bigquery": "`", "duckdb": '"'}
 
@@ -60,6 +61,7 @@ def macros(
     labels: Mapping[str, str] | None = None,
     description: str = "",
     variables: Mapping[str, Any] | None = None,
+    incremental: bool = False,
 ) -> Callable[..., str]:
     """A function that renders a macro by name, as `engine` would dispatch it.
 
@@ -87,12 +89,14 @@ def macros(
         config=_Config({"meta": meta or {}, "labels": labels or {}}),
         exceptions=SimpleNamespace(raise_compiler_error=_raise),
         execute=False,
-        is_incremental=lambda: False,
+        is_incremental=lambda: incremental,
         model=SimpleNamespace(name="a_model", description=description),
         ref=lambda name: name,
+        run_started_at=datetime(2026, 1, 1),
         source=lambda _, name: name,
         statement=lambda name, caller: caller(),
         target=SimpleNamespace(type=engine),
+        this="this",
         tojson=json.dumps,
         var={**_variables(), **(variables or {})}.__getitem__,
         **{"return": _return},

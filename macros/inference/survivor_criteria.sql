@@ -1,0 +1,75 @@
+{# What may decide which deal of a group survives, by name. The variable `survivor_rule` says which of
+   them count, and in which order.
+
+   value: an expression over `deals`, never NULL.
+   best: the `largest` value or the `smallest`.
+   reason: words for a survivor that was chosen by it over the next best of its group, an expression over
+   `survivors` and `runners_up`, which have the value in a column of the criterion's name. #}
+{% macro survivor_criteria() %}
+    {% set fields = [
+        'company_name', 'domain', 'contact_text', 'contact_email', 'phone', 'owner', 'amount', 'currency', 'stage',
+        'source', 'description_text', 'close_date', 'created_at', 'updated_at',
+    ] %}
+    {% set filled = [] %}
+    {% for field in fields %}
+        {% do filled.append(is_filled(field)) %}
+    {% endfor %}
+    {{ return({
+        'has_amount': {
+            'value': is_filled('amount'),
+            'best': 'largest',
+            'reason': "'it has an amount, the next has none'",
+        },
+        'largest_amount': {
+            'value': 'coalesce(deals.amount, 0)',
+            'best': 'largest',
+            'reason': "'the largest amount'",
+        },
+        'has_owner': {
+            'value': is_filled('owner'),
+            'best': 'largest',
+            'reason': "'it has an owner, the next has none'",
+        },
+        'most_complete': {
+            'value': filled | join('\n+ '),
+            'best': 'largest',
+            'reason': "'the most complete: ' || cast(survivors.most_complete as string)"
+                ~ " || ' fields filled, the next has ' || cast(runners_up.most_complete as string)",
+        },
+        'updated_last': {
+            'value': "coalesce(deals.updated_at, timestamp '1970-01-01 00:00:00')",
+            'best': 'largest',
+            'reason': "'updated last'",
+        },
+        'created_first': {
+            'value': "coalesce(deals.created_at, timestamp '9999-12-31 00:00:00')",
+            'best': 'smallest',
+            'reason': "'created first'",
+        },
+        'created_last': {
+            'value': "coalesce(deals.created_at, timestamp '1970-01-01 00:00:00')",
+            'best': 'largest',
+            'reason': "'created last'",
+        },
+    }) }}
+{% endmacro %}
+
+{% macro is_filled(field) %}
+    {{ return('case when deals.' ~ field ~ ' is null then 0 else 1 end') }}
+{% endmacro %}
+
+{# The criteria of `survivor_rule` in its order, each a mapping as above and its name. #}
+{% macro survivor_rule() %}
+    {% set known = survivor_criteria() %}
+    {% set rule = [] %}
+    {% for name in var('survivor_rule') %}
+        {% if name not in known %}
+            {{ exceptions.raise_compiler_error(
+                "The variable survivor_rule names " ~ name ~ ", which is no criterion. Name some of: "
+                ~ known | join(', ') ~ "."
+            ) }}
+        {% endif %}
+        {% do rule.append(dict(known[name], name=name)) %}
+    {% endfor %}
+    {{ return(rule) }}
+{% endmacro %}
