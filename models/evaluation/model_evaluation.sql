@@ -68,20 +68,20 @@ ml_evaluations as (
     {% for model in models %}
     select
         '{{ model.model_version }}' as model_version,
+        {% if model.model_type == 'fellegi_sunter' %}
+        -avg(ln(greatest(case when is_duplicate = 1 then probability else 1 - probability end, 1e-15))) as log_loss,
+        cast(null as float64) as roc_auc
+
+    from predictions
+
+    where model_version = '{{ model.model_version }}'
+        {% else %}
         log_loss,
         roc_auc
 
-    from {{ ml_evaluate(model.relation, 'is_duplicate', ref('validation_set')) }}
+    from {{ ml_evaluate(model.relation, 'is_duplicate', with_match_weight(ref('validation_set'), model.weights)) }}
+        {% endif %}
     {{ 'union all' if not loop.last }}
-    {% else %}
-    select
-        cast(null as string) as model_version,
-        cast(null as float64) as log_loss,
-        cast(null as float64) as roc_auc
-
-    from thresholds
-
-    where false
     {% endfor %}
 
 ),

@@ -17,7 +17,7 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 # Those that only write SQL.
-FOLDERS = ("bqml", "evaluation", "matching", "storage", "text")
+FOLDERS = ("bqml", "evaluation", "fellegi_sunter", "matching", "storage", "text")
 
 QUOTES = {"bigquery": "`", "duckdb": '"'}
 

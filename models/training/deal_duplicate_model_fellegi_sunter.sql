@@ -1,0 +1,6 @@
+{{ config(
+    alias='deal_duplicate_model__' ~ var('run_version') ~ '_fellegi_sunter',
+    materialized='expectation_maximization',
+) }}
+
+select * from {{ ref('int_pairs__comparison_patterns') }}
