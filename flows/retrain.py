@@ -189,7 +189,7 @@ def retrain(
         run("retention", drop_old_versions, settings)
         return ended(
             Outcome.PROMOTED if decision.promote else Outcome.REJECTED,
-            decision.sentences,
+            decision.sentences if missing is None else (*decision.sentences, missing),
             champion=champion,
             candidate=candidate,
             previous=evaluations.champion,
