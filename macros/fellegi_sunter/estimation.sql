@@ -88,8 +88,8 @@
     passes as (
 
         select
-            pass,
-            sum(pairs) as pairs
+            patterns.pass,
+            sum(patterns.pairs) as pairs
 
         from (
             select distinct
@@ -99,9 +99,9 @@
             from {{ observations }}
         ) as patterns
 
-        group by pass
+        group by patterns.pass
 
-        having sum(pairs) >= 50
+        having sum(patterns.pairs) >= 50
 
     )
 
@@ -351,19 +351,26 @@
 
     ),
 
+    pooled_passes as (
+
+        select
+            count(*) as passes,
+            sum(found.duplicates) / nullif(sum(reach.share), 0) as duplicates
+
+        from found
+        inner join reach on found.pass = reach.pass
+
+    ),
+
     expected as (
 
         select
-            max(totals.pairs) as pairs,
-            count(found.pass) as passes,
-            least(
-                coalesce(sum(found.duplicates) / nullif(sum(reach.share), 0), 0),
-                0.5 * max(totals.pairs)
-            ) as duplicates
+            totals.pairs,
+            pooled_passes.passes,
+            least(coalesce(pooled_passes.duplicates, 0), 0.5 * totals.pairs) as duplicates
 
         from totals
-        left join found on true
-        left join reach on found.pass = reach.pass
+        cross join pooled_passes
 
     ),
 
