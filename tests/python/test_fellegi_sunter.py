@@ -63,7 +63,8 @@ def estimate(patterns: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, f
         create("base", render("fellegi_sunter_base", "select * from patterns"))
         create("observations", render("fellegi_sunter_observations", "select * from patterns"))
         create("current", render("fellegi_sunter_start", "base", "observations"))
-        history, change = [], 1.0
+        history: list[dict[str, float]] = []
+        change = 1.0
         while change > 0.001 and len(history) < 100:
             create("following", render("fellegi_sunter_round", "current", "observations"))
             rows = connection.execute("select distinct pass, log_likelihood from following")
