@@ -113,7 +113,7 @@
         base.u,
         base.u * pow(3, base.level)
             / sum(base.u * pow(3, base.level)) over (partition by passes.pass, base.comparison) as m,
-        0.3 as duplicate_share,
+        cast(0.3 as float64) as duplicate_share,
         cast(null as float64) as log_likelihood
 
     from passes
