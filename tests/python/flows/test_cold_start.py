@@ -63,7 +63,8 @@ def pair_f1(settings: Settings, generated: GeneratedDeals) -> float:
         )
     )
     right = sum(true[row["deal_id_a"]] == true[row["deal_id_b"]] for row in predicted.to_pylist())
-    return 2 * right / (len(predicted) + sum(n * (n - 1) // 2 for n in sizes))
+    duplicates = sum(int(n) * (int(n) - 1) // 2 for n in sizes)
+    return 2 * right / (len(predicted) + duplicates)
 
 
 def rows_of(warehouse: Warehouse, relation: str) -> list[dict[str, object]]:
