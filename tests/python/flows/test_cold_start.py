@@ -62,7 +62,9 @@ def pair_f1(settings: Settings, generated: GeneratedDeals) -> float:
             strict=True,
         )
     )
-    right = sum(true[row["deal_id_a"]] == true[row["deal_id_b"]] for row in predicted.to_pylist())
+    right: int = sum(
+        true[row["deal_id_a"]] == true[row["deal_id_b"]] for row in predicted.to_pylist()
+    )
     duplicates = sum(int(n) * (int(n) - 1) // 2 for n in sizes)
     return 2 * right / (len(predicted) + duplicates)
 
