@@ -91,6 +91,18 @@
     ]) }}
 {% endmacro %}
 
+{# The comparisons' names, in order. #}
+{% macro comparison_names() %}
+    {{ return(pair_comparisons() | map(attribute='name') | list) }}
+{% endmacro %}
+
+{# The level of each comparison, named as it is, for a SELECT from pair features. #}
+{% macro pair_levels() -%}
+    {%- for comparison in pair_comparisons() %}
+        {{ comparison_level(comparison) }} as {{ comparison.name }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
+
 {# The highest level of a comparison: exact agreement. #}
 {% macro exact_level(name) %}
     {% for comparison in pair_comparisons() if comparison.name == name %}

@@ -64,22 +64,32 @@ predictions as (
 ),
 {% endif %}
 
+called as (
+
+    select
+        pairs,
+        probability,
+        case when probability >= 0.5 then pairs else 0 end as predicted,
+        case when probability >= 0.5 and is_predicted_by_champion then pairs else 0 end as predicted_by_both,
+        case
+            when is_predicted_by_champion is not null and (probability >= 0.5 or is_predicted_by_champion) then pairs
+            else 0
+        end as predicted_by_either
+
+    from predictions
+
+),
+
 separation as (
 
     select
-        sum(pairs) as n_pairs,
-        coalesce(sum(case when probability >= 0.5 then pairs end), 0) as predicted_pairs,
-        sum(case when probability >= 0.5 then pairs * probability end)
-            / nullif(sum(case when probability >= 0.5 then pairs end), 0) as expected_precision,
-        sum(case when probability >= 0.5 then pairs * probability end)
-            / nullif(sum(pairs * probability), 0) as expected_recall,
-        sum(case when probability >= 0.5 and is_predicted_by_champion then pairs else 0 end)
-            / nullif(
-                sum(case when is_predicted_by_champion is null then null when probability >= 0.5 or is_predicted_by_champion then pairs end),
-                0
-            ) as champion_overlap
+        coalesce(sum(pairs), 0) as n_pairs,
+        coalesce(sum(predicted), 0) as predicted_pairs,
+        sum(predicted * probability) / nullif(sum(predicted), 0) as expected_precision,
+        sum(predicted * probability) / nullif(sum(pairs * probability), 0) as expected_recall,
+        sum(predicted_by_both) / nullif(sum(predicted_by_either), 0) as champion_overlap
 
-    from predictions
+    from called
 
 ),
 
@@ -108,18 +118,18 @@ final as (
     select
         '{{ candidate_version('fellegi_sunter') }}' as model_version,
         'fellegi_sunter' as model_type,
-        cast(0.5 as float64) as threshold,
-        coalesce(separation.n_pairs, 0) as n_pairs,
+        separation.n_pairs,
         estimates.passes,
         estimates.rounds,
         estimates.is_converged,
         estimates.expected_duplicates,
-        estimates.expected_duplicates / nullif(separation.n_pairs, 0) as duplicate_share,
         separation.predicted_pairs,
         separation.expected_precision,
         separation.expected_recall,
         estimates.weakest_agreement,
-        separation.champion_overlap
+        separation.champion_overlap,
+        cast(0.5 as float64) as threshold,
+        estimates.expected_duplicates / nullif(separation.n_pairs, 0) as duplicate_share
 
     from separation
     cross join estimates

@@ -42,7 +42,7 @@ placed as (
     select
         pair_id,
         row_number() over (order by probability desc, pair_id asc)
-            / nullif(sum(case when is_predicted_duplicate then 1 else 0 end) over (), 0) as place
+        / nullif(sum(case when is_predicted_duplicate then 1 else 0 end) over (), 0) as place
 
     from unlabelled
 
@@ -55,7 +55,7 @@ random_pairs as (
         pair_id,
         'random' as reason,
         0 as stratum,
-        0.2 as share
+        0.2 as stratum_share
 
     from unlabelled
 
@@ -82,7 +82,7 @@ likely_pairs as (
             {% for stratum in strata %}
             when place <= {{ stratum.upto }} then {{ stratum.share }}
             {% endfor %}
-        end as share
+        end as stratum_share
 
     from placed
 
@@ -123,7 +123,7 @@ queued as (
 
     select
         *,
-        row_number() over (order by rank_within_stratum / share asc, stratum asc) as rank
+        row_number() over (order by rank_within_stratum / stratum_share asc, stratum asc) as rank
 
     from drawn
 

@@ -3,4 +3,9 @@
     materialized='expectation_maximization',
 ) }}
 
-select * from {{ ref('int_pairs__comparison_patterns') }}
+select
+    pattern,
+    pairs,
+    {{ comparison_names() | join(',\n    ') }}
+
+from {{ ref('int_pairs__comparison_patterns') }}

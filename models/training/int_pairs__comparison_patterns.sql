@@ -1,3 +1,5 @@
+{%- set names = comparison_names() -%}
+
 with
 
 pair_features as (
@@ -8,10 +10,7 @@ pair_features as (
 
 compared as (
 
-    select
-        {% for comparison in pair_comparisons() %}
-        {{ comparison_level(comparison) }} as {{ comparison.name }}{{ ',' if not loop.last }}
-        {% endfor %}
+    select {{ pair_levels() }}
 
     from pair_features
 
@@ -20,20 +19,13 @@ compared as (
 final as (
 
     select
-        {% for comparison in pair_comparisons() %}
-        {{ comparison.name }},
-        {% endfor %}
-        {% for comparison in pair_comparisons() %}
-        coalesce(cast({{ comparison.name }} as string), '-') {{ "|| ' ' ||" if not loop.last else 'as pattern,' }}
-        {% endfor %}
+        {{ names | join(',\n        ') }},
+        coalesce(cast({{ names | join(" as string), '-') || ' ' || coalesce(cast(") }} as string), '-') as pattern,
         count(*) as pairs
 
     from compared
 
-    group by
-        {% for comparison in pair_comparisons() %}
-        {{ comparison.name }}{{ ',' if not loop.last }}
-        {% endfor %}
+    group by {{ names | join(', ') }}
 
 )
 

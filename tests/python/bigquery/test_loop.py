@@ -272,7 +272,7 @@ def test_the_bundle_holds_all_but_the_model_and_agrees(loop: Loop) -> None:
         columns = warehouse.arrow(
             f"select * from {warehouse.name('deal_pair_features')} limit 1"
         ).column_names
-        assert set(info.features) <= set(columns) and len(info.features) > 50
+        assert set(info.features) <= {*columns, "match_weight"} and len(info.features) > 50
         # The candidate's knows the second day's deals as well.
         newest = loop.days[1].candidate
         assert newest is not None
