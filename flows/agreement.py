@@ -11,8 +11,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.bundle import MODEL_FILE, open_bundle, read_manifest, run_sql
+from flows.bundle import MODEL_FILE, STEPS, open_bundle, read_manifest, run_sql
 from flows.gate import Agreement
+from flows.versions import weights_relation
 from flows.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     where the bundle holds the model (of pairs that the warehouse has scored with this version; they
     make up half of the sample).
     """
-    expected = _sample(warehouse, path.name, pairs).sort_by("pair_id")
+    expected = _sample(warehouse, path, pairs).sort_by("pair_id")
     incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
     with open_bundle(path) as connection:
         connection.register("incoming_deals", incoming)
@@ -84,12 +85,17 @@ def _probabilities(model: Path, features: pa.Table) -> list[float] | list[None]:
     return probabilities
 
 
-def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
+def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     """Pairs with their features, `is_blocked`, and `probability` (NULL where not scored yet).
+
+    `match_weight` comes of the warehouse's features and weights by the bundle's own statement,
+    which is the same on every engine.
 
     Drawn by a hash: as good as random, and the same every time. Pairs that this version scored come
     first, up to half of the sample.
     """
+    model_version = path.name
+    with_weights = (path / "sql" / f"{STEPS['pair_features']}.sql").read_text(encoding="utf-8")
     scored = " union distinct ".join(
         f"select pair_id, probability from {warehouse.name(table)} where model_version = ?"
         for table in ("validation_predictions", "deal_predictions")
@@ -118,11 +124,14 @@ def _sample(warehouse: Warehouse, model_version: str, pairs: int) -> pa.Table:
             select * from ranked
             order by is_scored and place <= {pairs // 2} desc, place
             limit {pairs}
-        )
-        select features.*, drawn.is_blocked, drawn.probability
-        from {warehouse.name("deal_pair_features")} as features
-        inner join drawn on features.pair_id = drawn.pair_id
-        order by is_scored and place <= {pairs // 2} desc, place
+        ),
+        compared_pairs as (
+            select features.*, drawn.is_blocked, drawn.probability
+            from {warehouse.name("deal_pair_features")} as features
+            inner join drawn on features.pair_id = drawn.pair_id
+        ),
+        match_weights as (select * from {warehouse.name(weights_relation(model_version))})
+        {with_weights}
         """,
         [model_version] * scored.count("?"),
     )

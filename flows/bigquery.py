@@ -200,9 +200,11 @@ class BigQueryWarehouse:
                 pending.clear()
 
     def models(self, prefix: str) -> list[str]:
-        """The names of the models that start so, in order."""
-        found = self._jobs.listed(self._client.list_models, self._dataset(self._schema)) or ()
-        names = [one.model_id or "" for one in found]
+        """The names of the models that start so, and of the tables of weights, in order."""
+        dataset = self._dataset(self._schema)
+        models = self._jobs.listed(self._client.list_models, dataset) or ()
+        tables = self._jobs.listed(self._client.list_tables, dataset) or ()
+        names = [one.model_id or "" for one in models] + [one.table_id for one in tables]
         return sorted(name for name in names if name.startswith(prefix))
 
     def copy_model(self, model: str, copy: str) -> bool:
@@ -222,8 +224,9 @@ class BigQueryWarehouse:
         return True
 
     def drop_model(self, model: str) -> None:
-        """Drop a model, if it exists."""
-        self.execute(f"drop model if exists {self.name(model)}")
+        """Drop a model, or a table of weights, if it exists."""
+        kind = "table" if self.exists(model) else "model"
+        self.execute(f"drop {kind} if exists {self.name(model)}")
 
     def read_model(self, model: str) -> StoredModel:
         """The model's features. The model itself stays: BigQuery ML and Vertex AI apply it."""

@@ -9,6 +9,7 @@
       token_statistics.parquet int_deals__token_statistics
       pairing_keys.parquet     int_deals__pairing_keys
       capped_blocks.parquet    int_deals__capped_blocks
+      match_weights.parquet    the Fellegi-Sunter model of the run that trained the version
       model.json               the model, as `duckdb_bqml.model.load_model` reads it; not there when
                                it was trained on BigQuery, where Vertex AI serves it
       sql/*.sql                the matching SQL, compiled for DuckDB from the dbt macros
@@ -31,7 +32,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import BundleError
+from flows.fellegi_sunter import as_stored_model
 from flows.settings import Settings
+from flows.versions import FELLEGI_SUNTER, model_relation, weights_relation
 from flows.warehouse import Warehouse, quote, utc_now
 
 if TYPE_CHECKING:
@@ -51,12 +54,16 @@ RELATIONS = {
 }
 """Name of the relation in the bundle's SQL (and of its file), and the warehouse table it copies."""
 
+MATCH_WEIGHTS = "match_weights"
+"""The same of the one relation that is the model version's own."""
+
 STEPS = {
     "incoming_clean": "serving__clean",
     "incoming_tokens": "serving__tokens",
     "incoming_block_keys": "serving__block_keys",
     "candidate_pairs": "serving__candidate_pairs",
-    "pair_features": "serving__pair_features",
+    "compared_pairs": "serving__pair_features",
+    "pair_features": "serving__match_weights",
 }
 """What turns `incoming_deals` into pair features: relation to create and its SQL file, in order."""
 
@@ -85,15 +92,13 @@ def write_bundle(
     model_version: str,
     model_type: str,
     threshold: float,
-    model_relation: str,
     sql: Mapping[str, str],
 ) -> Path:
     """Write the bundle of a model version and return its directory.
 
-    `model_relation` is the name of the trained model; `sql` the compiled matching
-    SQL by name. A bundle of that version that exists already is replaced. Killed at any moment,
-    this leaves either no bundle of that name or a whole one. Raises BundleError when SQL of STEPS
-    is missing.
+    `sql` is the compiled matching SQL by name. A bundle of that version that exists already is
+    replaced. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
+    BundleError when SQL of STEPS is missing.
     """
     import pyarrow.parquet as pq
 
@@ -108,10 +113,14 @@ def write_bundle(
     if aside.exists():
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
-    for name, relation in RELATIONS.items():
+    for name, relation in {**RELATIONS, MATCH_WEIGHTS: weights_relation(model_version)}.items():
         table = warehouse.arrow(f"select * from {warehouse.name(relation)}")
         pq.write_table(table, aside / f"{name}.parquet", compression="zstd")
-    model = warehouse.read_model(model_relation)
+    model = (
+        as_stored_model()
+        if model_type == FELLEGI_SUNTER
+        else warehouse.read_model(model_relation(model_version))
+    )
     if model.document is not None:
         (aside / MODEL_FILE).write_text(model.document, encoding="utf-8")
     for name, text in sql.items():
@@ -250,7 +259,7 @@ def open_bundle(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         connection.execute("set TimeZone = 'UTC'")
         define_types(connection)
-        for name in RELATIONS:
+        for name in (*RELATIONS, MATCH_WEIGHTS):
             file = str(path / f"{name}.parquet").replace("'", "''")
             connection.execute(f"create view {quote(name)} as select * from read_parquet('{file}')")
         yield connection

@@ -1,7 +1,9 @@
 """Bringing the world in line with the ledger.
 
 The ledger says who is champion. What is derived from it is the model `deal_duplicate_champion` (a
-copy of the champion's model), the link to its serving bundle, the `deployed` event, and the scores.
+copy of the champion's model), the table `deal_duplicate_champion_weights` (of the weights that give
+its `match_weight`; an unlabelled champion is no more than these), the link to its serving bundle,
+the `deployed` event, and the scores.
 Every function here can be run again and again, and finishes what a killed process left undone.
 """
 
@@ -12,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flows import bundle, ledger
 from flows.agreement import check_agreement
@@ -21,10 +24,17 @@ from flows.gate import GateSettings
 from flows.ledger import DEPLOYED, PROMOTED, REJECTED, TRAINED, Entry, Event
 from flows.profile import target_type
 from flows.settings import DEFAULT_TARGET, Settings
+from flows.versions import (
+    FELLEGI_SUNTER,
+    MODEL_PREFIX,
+    model_relation,
+    weights_relation,
+    weights_version,
+)
 from flows.warehouse import Warehouse, open_warehouse
 
 CHAMPION_MODEL = "deal_duplicate_champion"
-MODEL_PREFIX = "deal_duplicate_model__"
+CHAMPION_WEIGHTS = "deal_duplicate_champion_weights"
 KEPT_VERSIONS = 5
 """Versions the gate decided on last, whose model and bundle are kept."""
 
@@ -37,11 +47,6 @@ class Converged:
 
     champion: str | None
     changes: tuple[str, ...]
-
-
-def model_relation(model_version: str) -> str:
-    """The name of a version's trained model."""
-    return MODEL_PREFIX + model_version
 
 
 def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
@@ -80,7 +85,11 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
                 f"{warehouse.name(model_relation(champion))} is gone. Name another version: "
                 "`onedeal rollback VERSION` (see `onedeal status`)."
             )
-        if warehouse.copy_model(model_relation(champion), CHAMPION_MODEL):
+        if _copy_weights(warehouse, champion):
+            changes.append(f"copied the weights of {champion} to {CHAMPION_WEIGHTS}")
+        if crowned.details["model_type"] == FELLEGI_SUNTER:
+            warehouse.drop_model(CHAMPION_MODEL)
+        elif warehouse.copy_model(model_relation(champion), CHAMPION_MODEL):
             changes.append(f"copied the model of {champion} to {CHAMPION_MODEL}")
     try:
         bundle.read_bundle(bundle.bundle_path(settings, champion), thorough=False)
@@ -117,7 +126,6 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
             model_version=version,
             model_type=str(crowned.details["model_type"]),
             threshold=float(crowned.details["threshold"]),
-            model_relation=model_relation(version),
             sql=sql,
         )
         agreement = check_agreement(warehouse, path)
@@ -205,6 +213,7 @@ def drop_old_versions(settings: Settings) -> list[str]:
     with open_warehouse(settings) as warehouse:
         events = ledger.read(warehouse)
         kept = kept_versions(events)
+        kept |= {weights_version(version) for version in kept}
         known = {event.model_version for event in events if event.event == TRAINED}
         versions = [name.removeprefix(MODEL_PREFIX) for name in warehouse.models(MODEL_PREFIX)]
         # A version that was made by hand (`dbt build`: `dev...`) is nobody's to drop. One that was
@@ -236,6 +245,24 @@ def has_model(settings: Settings, model_version: str) -> bool:
     """Whether the version's model still exists."""
     with open_warehouse(settings) as warehouse:
         return _has_model(warehouse, model_version)
+
+
+def _copy_weights(warehouse: Warehouse, champion: str) -> bool:
+    """Copy the champion's weights in one step; False where that is done."""
+
+    def rows(relation: str) -> list[dict[str, Any]]:
+        return warehouse.query(
+            f"select * from {warehouse.name(relation)} order by comparison, level"
+        )
+
+    weights = weights_relation(champion)
+    if warehouse.exists(CHAMPION_WEIGHTS) and rows(CHAMPION_WEIGHTS) == rows(weights):
+        return False
+    warehouse.execute(
+        f"create or replace table {warehouse.name(CHAMPION_WEIGHTS)} as "
+        f"select * from {warehouse.name(weights)}"
+    )
+    return True
 
 
 def _has_model(warehouse: Warehouse, model_version: str) -> bool:

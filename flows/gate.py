@@ -76,6 +76,37 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class UnlabelledEvaluation:
+    """What can be known of a model without a verdict: the row of `unlabelled_evaluation`.
+
+    Precision and recall are what the model expects of itself. `weakest_agreement` is in bits.
+    `champion_overlap`: of the pairs that this model or the champion calls duplicates, the share
+    that both do; None where the champion learned from labels, or there is none.
+    """
+
+    model_version: str
+    model_type: str
+    threshold: float
+    n_pairs: int
+    passes: int
+    rounds: int
+    is_converged: bool
+    expected_duplicates: float
+    duplicate_share: float | None
+    predicted_pairs: int
+    expected_precision: float | None
+    expected_recall: float | None
+    weakest_agreement: float | None
+    champion_overlap: float | None
+
+    def as_evaluation(self) -> Evaluation:
+        """The same as a row of `model_evaluation`, where nothing could be measured."""
+        return Evaluation(
+            self.model_version, self.model_type, n_pairs=0, n_positives=0, threshold=self.threshold
+        )
+
+
+@dataclass(frozen=True)
 class GateSettings:
     """The gate's limits."""
 
@@ -87,6 +118,12 @@ class GateSettings:
     max_segment_loss: float = 0.05
     min_segment_positives: int = 20
     max_agreement_difference: float = 1e-9
+    min_passes: int = 2
+    min_expected_duplicates: int = 20
+    max_duplicate_share: float = 0.3
+    min_expected_precision: float = 0.7
+    min_expected_recall: float = 0.5
+    min_champion_overlap: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -133,6 +170,110 @@ def choose(candidates: Sequence[Evaluation]) -> Evaluation:
         )
 
     return max(candidates, key=rank)
+
+
+def can_be_judged(candidates: Sequence[Evaluation], settings: GateSettings | None = None) -> bool:
+    """Whether the verdicts on the validation pairs are enough to judge any candidate by."""
+    limits = settings or GateSettings()
+    return any(candidate.n_positives >= limits.min_positives for candidate in candidates)
+
+
+def decide_unlabelled(
+    candidate: UnlabelledEvaluation,
+    agreement: Agreement,
+    settings: GateSettings | None = None,
+) -> Decision:
+    """Judge a model that no verdict can judge, by what its estimate says of itself.
+
+    Wrong is an estimate that did not settle, that finds next to nothing or far too much to be a
+    duplicate, to which agreement speaks against a duplicate, whose two kinds of pairs run into each
+    other, or that contradicts the unlabelled champion. That it is right, nothing of this shows, and
+    the last reason says so.
+    """
+    limits = settings or GateSettings()
+    share = _number(candidate.duplicate_share)
+    weakest = _number(candidate.weakest_agreement)
+    overlap = _number(candidate.champion_overlap)
+    duplicates = candidate.expected_duplicates
+    reasons = [
+        Reason(
+            "converged",
+            candidate.is_converged and candidate.passes >= limits.min_passes,
+            float(candidate.passes),
+            float(limits.min_passes),
+            f"The estimate {'settled' if candidate.is_converged else 'did not settle'} after "
+            f"{candidate.rounds} rounds; {candidate.passes} of its passes had pairs enough, and it "
+            f"takes {limits.min_passes}.",
+        ),
+        Reason(
+            "expected_duplicates",
+            duplicates >= limits.min_expected_duplicates,
+            duplicates,
+            float(limits.min_expected_duplicates),
+            f"It expects {duplicates:,.0f} duplicates among {candidate.n_pairs:,} candidate pairs; "
+            f"an estimate needs at least {limits.min_expected_duplicates}.",
+        ),
+        Reason(
+            "duplicate_share",
+            share is not None and share <= limits.max_duplicate_share,
+            share,
+            limits.max_duplicate_share,
+            "The share of duplicates is unknown."
+            if share is None
+            else f"That is {share:.1%} of the pairs; more than {limits.max_duplicate_share:.0%} is "
+            "not plausible.",
+        ),
+        Reason(
+            "weakest_agreement",
+            weakest is not None and weakest > 0,
+            weakest,
+            0.0,
+            "No comparison could be estimated."
+            if weakest is None
+            else "Exact agreement speaks for a duplicate on every comparison, with at least "
+            f"{weakest:.1f} bits."
+            if weakest > 0
+            else f"Exact agreement on one of the comparisons speaks against a duplicate "
+            f"({weakest:.1f} bits).",
+        ),
+        _at_least(
+            "expected_precision",
+            "precision that the model expects of itself",
+            candidate.expected_precision,
+            limits.min_expected_precision,
+        ),
+        _at_least(
+            "expected_recall",
+            "recall that the model expects of itself",
+            candidate.expected_recall,
+            limits.min_expected_recall,
+        ),
+        _agreement(agreement, limits),
+    ]
+    if overlap is not None:
+        reasons.append(
+            Reason(
+                "champion_overlap",
+                limits.min_champion_overlap <= overlap < 1,
+                overlap,
+                limits.min_champion_overlap,
+                "It calls the same pairs duplicates as the champion, which stays."
+                if overlap == 1
+                else "Of the pairs that it or the champion calls duplicates, both do "
+                f"{overlap:.1%}; under {limits.min_champion_overlap:.0%} one of the two is wrong.",
+            )
+        )
+    reasons.append(
+        Reason(
+            "unlabelled",
+            True,
+            0.0,
+            0.0,
+            "Nothing here was checked against a person's verdict: there are too few. Judge the "
+            "pairs of the review queue.",
+        )
+    )
+    return Decision(all(reason.passed for reason in reasons), tuple(reasons))
 
 
 def decide(

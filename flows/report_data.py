@@ -17,6 +17,7 @@ INTERCEPT = "__INTERCEPT__"
 MODEL_TYPES = {
     "logistic_reg": "Logistic regression",
     "boosted_tree_classifier": "Boosted trees",
+    "fellegi_sunter": "Fellegi-Sunter weights",
 }
 
 METRICS = (
@@ -63,6 +64,14 @@ CHECKS = {
     "agreement": ("Serving agrees with the warehouse", "at most"),
     "margin": ("Gain over the champion, lower end", "more than"),
     "segments": ("Largest loss on a segment", "at most"),
+    "converged": ("Passes of the estimate", "at least"),
+    "expected_duplicates": ("Duplicates it expects", "at least"),
+    "duplicate_share": ("Share of the pairs it expects to be duplicates", "at most"),
+    "weakest_agreement": ("Bits of exact agreement, the least", "more than"),
+    "expected_precision": ("Precision it expects of itself", "at least"),
+    "expected_recall": ("Recall it expects of itself", "at least"),
+    "champion_overlap": ("Duplicates in common with the champion", "at least"),
+    "unlabelled": ("Checked against verdicts", "at least"),
 }
 
 

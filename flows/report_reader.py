@@ -131,6 +131,17 @@ class _Reader:
     ) -> tuple[ModelFigures, tuple[ModelFigures, ...], ModelFigures | None]:
         """The judged candidate, the other candidates (best first), and the champion."""
         rows = self.rows("model_evaluation", "select * from {table} order by model_version")
+        # A model that no verdict could judge stands in a table of its own, with next to no figures.
+        unlabelled = "select * from {table} where model_version = ?"
+        if all(row["model_version"] != judged for row in rows):
+            nothing = {"role": "candidate", "n_pairs": 0, "n_positives": 0}
+            rows += [
+                {
+                    **nothing,
+                    **{key: row[key] for key in ("model_version", "model_type", "threshold")},
+                }
+                for row in self.rows("unlabelled_evaluation", unlabelled, (judged,))
+            ]
         figures = [self.model(row) for row in rows]
         candidates = [one for one in figures if one.role == "candidate"]
         found = next((one for one in candidates if one.model_version == judged), None)

@@ -27,25 +27,30 @@ from flows.deploy import (
     converge,
     deploy,
     drop_old_versions,
-    model_relation,
     score_pairs,
     serving_sql,
     write_run_report,
 )
-from flows.gate import Agreement, Comparison, Decision, Evaluation, Reason, Segment
+from flows.gate import (
+    Agreement,
+    Comparison,
+    Decision,
+    Evaluation,
+    Reason,
+    Segment,
+    UnlabelledEvaluation,
+)
 from flows.ledger import EVALUATED, PROMOTED, REJECTED, TRAINED, Entry
 from flows.lock import writer_lock
 from flows.settings import Settings
 from flows.steps import StepRunner, call
+from flows.versions import CANDIDATES, FELLEGI_SUNTER, model_relation
 from flows.warehouse import Warehouse, open_warehouse
 
 FEATURES = ("path:models/staging", "path:models/matching", "path:models/features")
 TRAINING = ("path:models/training",)
 EVALUATION = ("path:models/evaluation",)
 FILE_EVALUATION = ("evaluation_file_predictions", "evaluation_file_metrics")
-
-CANDIDATES = {"logistic": "logistic_reg", "boosted_tree": "boosted_tree_classifier"}
-"""Suffix of the model version, and the model type, of what each run trains."""
 
 
 class Outcome(StrEnum):
@@ -76,15 +81,27 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """The evaluation tables of one run: its candidates, the champion, comparisons and segments."""
+    """The evaluation tables of one run: its candidates, the champion, comparisons and segments.
+
+    candidates: empty without verdicts to evaluate them by. unlabelled: what the candidate that
+    needs no verdict says of itself.
+    """
 
     candidates: tuple[Evaluation, ...]
     champion: Evaluation | None
+    unlabelled: UnlabelledEvaluation
     comparisons: tuple[Comparison, ...]
     segments: Mapping[str, tuple[Segment, ...]]
 
-    def best(self) -> Evaluation:
-        """The candidate that goes to the gate."""
+    def candidate(self, champion_type: str | None) -> Evaluation | UnlabelledEvaluation:
+        """The candidate that goes to the gate.
+
+        champion_type: model type of the champion, None without one. Where there are too few
+        verdicts to judge by, the candidate that needs none goes, but not against a champion that
+        learned from verdicts.
+        """
+        if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(self.candidates):
+            return self.unlabelled
         return gate.choose(self.candidates)
 
     def comparison(self, model_version: str) -> Comparison | None:
@@ -119,7 +136,10 @@ def retrain(
     run: StepRunner = call,
     on_node: OnNode | None = None,
 ) -> RetrainResult:
-    """Train two candidates on what is new, judge the better one, and deploy it if it is better.
+    """Train candidates on what is new, judge the best one, and deploy it if it is better.
+
+    Without verdicts enough, the candidate that needs none is judged by what its estimate says of
+    itself.
 
     force: train although nothing is new or the data is stale; the ledger says so.
     run: how each step is run. on_node: told of each dbt node as it ends.
@@ -148,16 +168,19 @@ def retrain(
             return ended(Outcome.NOT_FRESH, freshness.reasons, champion=healed.champion)
         run("features", build_features, dbt)
         missing = missing_labels(settings)
-        if missing is not None:
-            if healed.champion is not None:
-                run("score", score_pairs, settings, dbt)
+        champion_type = read_champion_type(settings)
+        if missing is not None and champion_type not in (None, FELLEGI_SUNTER):
+            run("score", score_pairs, settings, dbt)
             return ended(Outcome.NOT_TRAINABLE, (missing,), champion=healed.champion)
         run("train", train, settings, dbt, run_id)
         evaluations = run("evaluate", evaluate_candidates, settings, dbt, run_id)
-        candidate = evaluations.best()
+        chosen = (
+            evaluations.unlabelled if missing is not None else evaluations.candidate(champion_type)
+        )
+        candidate = chosen if isinstance(chosen, Evaluation) else chosen.as_evaluation()
         agreement = run("bundle", write_candidate_bundle, settings, dbt, candidate)
         decision = run(
-            "decide", decide, settings, run_id, evaluations, candidate, agreement, freshness
+            "decide", decide, settings, run_id, evaluations, chosen, agreement, freshness
         )
         champion, _ = run("deploy", deploy, settings, dbt, run_id)
         if champion is not None:
@@ -166,7 +189,7 @@ def retrain(
         run("retention", drop_old_versions, settings)
         return ended(
             Outcome.PROMOTED if decision.promote else Outcome.REJECTED,
-            decision.sentences,
+            decision.sentences if missing is None else (*decision.sentences, missing),
             champion=champion,
             candidate=candidate,
             previous=evaluations.champion,
@@ -248,18 +271,27 @@ def missing_labels(settings: Settings) -> str | None:
     return None
 
 
-def train(settings: Settings, dbt: Dbt, run_id: str) -> None:
-    """Train the candidates of both model types and record them."""
-    dbt.build("train the candidates", TRAINING)
-    entries = [
-        Entry(
-            f"{run_id}_{suffix}",
-            TRAINED,
-            {"model_type": model_type, "relation": model_relation(f"{run_id}_{suffix}")},
-        )
-        for suffix, model_type in CANDIDATES.items()
-    ]
+def read_champion_type(settings: Settings) -> str | None:
+    """The model type of the champion, None without one."""
     with open_warehouse(settings) as warehouse:
+        crowned = ledger.champion(ledger.read(warehouse))
+    return None if crowned is None else str(crowned.details["model_type"])
+
+
+def train(settings: Settings, dbt: Dbt, run_id: str) -> None:
+    """Train the candidates of all model types and record those that could be trained."""
+    dbt.build("train the candidates", TRAINING)
+    with open_warehouse(settings) as warehouse:
+        trained = warehouse.models(model_relation(run_id))
+        entries = [
+            Entry(
+                f"{run_id}_{suffix}",
+                TRAINED,
+                {"model_type": model_type, "relation": model_relation(f"{run_id}_{suffix}")},
+            )
+            for suffix, model_type in CANDIDATES.items()
+            if model_relation(f"{run_id}_{suffix}") in trained
+        ]
         ledger.record(warehouse, run_id, entries)
 
 
@@ -295,8 +327,16 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
         f"select {comparison_columns} from {warehouse.name('model_comparison')}"
     )
     segments = {c.model_version: _segments(warehouse, c.model_version) for c in candidates}
+    unlabelled_columns = ", ".join(f.name for f in fields(UnlabelledEvaluation))
+    unlabelled = warehouse.query(
+        f"select {unlabelled_columns} from {warehouse.name('unlabelled_evaluation')}"
+    )
     return Evaluations(
-        tuple(candidates), champion, tuple(Comparison(**row) for row in comparisons), segments
+        tuple(candidates),
+        champion,
+        UnlabelledEvaluation(**unlabelled[0]),
+        tuple(Comparison(**row) for row in comparisons),
+        segments,
     )
 
 
@@ -325,7 +365,6 @@ def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) 
             model_version=candidate.model_version,
             model_type=candidate.model_type,
             threshold=_threshold(candidate),
-            model_relation=model_relation(candidate.model_version),
             sql=sql,
         )
         return check_agreement(warehouse, path)
@@ -335,25 +374,31 @@ def decide(
     settings: Settings,
     run_id: str,
     evaluations: Evaluations,
-    candidate: Evaluation,
+    candidate: Evaluation | UnlabelledEvaluation,
     agreement: Agreement,
     freshness: Freshness,
 ) -> Decision:
-    """Let the gate judge the better candidate, and record what it said.
+    """Let the gate judge the chosen candidate, and record what it said.
 
-    The other candidate is recorded as rejected as well, with the chosen one's name.
+    The other candidates are recorded as rejected as well, with the chosen one's name.
     """
     version = candidate.model_version
-    decision = gate.decide(
-        candidate,
-        evaluations.champion,
-        evaluations.comparison(version),
-        evaluations.segments.get(version, ()),
-        agreement,
-    )
-    champion = evaluations.champion
+    if isinstance(candidate, UnlabelledEvaluation):
+        decision = gate.decide_unlabelled(candidate, agreement)
+        threshold = candidate.threshold
+    else:
+        decision = gate.decide(
+            candidate,
+            evaluations.champion,
+            evaluations.comparison(version),
+            evaluations.segments.get(version, ()),
+            agreement,
+        )
+        threshold = _threshold(candidate)
+    with open_warehouse(settings) as warehouse:
+        champion = ledger.champion(ledger.read(warehouse))
     details = {
-        "threshold": _threshold(candidate),
+        "threshold": threshold,
         "model_type": candidate.model_type,
         "relation": model_relation(version),
         "metrics": metrics(candidate),
@@ -382,7 +427,7 @@ def decide(
     return decision
 
 
-def metrics(evaluation: Evaluation) -> dict[str, float | int | None]:
+def metrics(evaluation: Evaluation | UnlabelledEvaluation) -> dict[str, float | int | None]:
     """The figures of an evaluation, for the ledger: those that are not numbers are None."""
     found: dict[str, float | int | None] = {}
     for name, value in asdict(evaluation).items():

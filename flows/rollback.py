@@ -12,12 +12,13 @@ from typing import Any
 
 from flows import bundle, ledger
 from flows.dbt import Dbt, OnNode
-from flows.deploy import converge, deploy, has_model, model_relation, score_pairs
+from flows.deploy import converge, deploy, has_model, score_pairs
 from flows.errors import BundleError, InputRejected, NothingToDo
 from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
 from flows.lock import writer_lock
 from flows.settings import Settings
 from flows.steps import StepRunner, call
+from flows.versions import model_relation
 from flows.warehouse import open_warehouse
 
 

@@ -118,13 +118,13 @@ class Warehouse(Protocol):
         """
 
     def models(self, prefix: str) -> list[str]:
-        """The names of the trained models that start so, in order."""
+        """The names of trained models and of tables of weights that start so, in order."""
 
     def copy_model(self, model: str, copy: str) -> bool:
         """Make `copy` a copy of a model, in one step; False where it is one already."""
 
     def drop_model(self, model: str) -> None:
-        """Drop a trained model, if it exists."""
+        """Drop a trained model, or a table of weights, if it exists."""
 
     def read_model(self, model: str) -> StoredModel:
         """A trained model, as far as it can be taken out of the warehouse."""

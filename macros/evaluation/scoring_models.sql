@@ -23,6 +23,15 @@
     )) }}
 {% endmacro %}
 
+{# The Fellegi-Sunter model of the same run: what its models take `match_weight` from. #}
+{% macro weights_relation(model_version) %}
+    {% set run = namespace(version=model_version) %}
+    {% for suffix in ['_logistic', '_boosted_tree', '_fellegi_sunter'] if model_version.endswith(suffix) %}
+        {% set run.version = model_version[:-(suffix | length)] %}
+    {% endfor %}
+    {{ return(model_relation(run.version ~ '_fellegi_sunter')) }}
+{% endmacro %}
+
 {# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a
    mapping with model_version, model_type, threshold and role; none where there is none. #}
 {% macro champion_model() %}
@@ -46,38 +55,60 @@
     }) }}
 {% endmacro %}
 
-{# The models that a run compares on the same rows: its candidates, and the champion if there is one. #}
+{# The champion with the relations that it is made of; none where there is none. #}
+{% macro stored_champion() %}
+    {% set champion = champion_model() %}
+    {% if champion %}
+        {% do champion.update({
+            'relation': model_relation(champion.model_version),
+            'weights': weights_relation(champion.model_version),
+        }) %}
+    {% endif %}
+    {{ return(champion) }}
+{% endmacro %}
+
+{# The models that a run compares on the same rows: its candidates, and the champion if there is one.
+   `weights` is the Fellegi-Sunter model that gives a model its `match_weight`. #}
 {% macro evaluated_models() %}
-    {% set models = [] %}
+    {% set weights = ref('deal_duplicate_model_fellegi_sunter') %}
+    {% set models = [{
+        'model_version': candidate_version('fellegi_sunter'),
+        'model_type': 'fellegi_sunter',
+        'role': 'candidate',
+        'relation': weights,
+        'weights': weights,
+    }] %}
     {% if is_trainable() %}
         {% do models.append({
             'model_version': candidate_version('logistic'),
             'model_type': 'logistic_reg',
             'role': 'candidate',
             'relation': ref('deal_duplicate_model_logistic'),
+            'weights': weights,
         }) %}
         {% do models.append({
             'model_version': candidate_version('boosted_tree'),
             'model_type': 'boosted_tree_classifier',
             'role': 'candidate',
             'relation': ref('deal_duplicate_model_boosted_tree'),
+            'weights': weights,
         }) %}
     {% endif %}
-    {% set champion = champion_model() %}
-    {% if champion is not none %}
-        {% do champion.update({'relation': model_relation(champion.model_version)}) %}
+    {% set champion = stored_champion() %}
+    {% if champion %}
         {% do models.append(champion) %}
     {% endif %}
     {{ return(models) }}
 {% endmacro %}
 
 {# The model that `deal_predictions` uses: the champion. Where no flow ever ran there is no ledger to
-   name one; then it is the better of the models that `dbt build` trained. None: nothing to score with. #}
+   name one; then it is the best of the models that `dbt build` made: by the labels, and where there are
+   none, the Fellegi-Sunter model if it found duplicates. None: nothing to score with. #}
 {% macro scoring_model() %}
     {% set model_evaluation = ref('model_evaluation') %}
-    {% set champion = champion_model() %}
-    {% if champion is not none %}
-        {% do champion.update({'relation': model_relation(champion.model_version)}) %}
+    {% set unlabelled_evaluation = ref('unlabelled_evaluation') %}
+    {% set champion = stored_champion() %}
+    {% if champion %}
         {{ return(champion) }}
     {% endif %}
     {% if not execute or load_relation(model_evaluation) is none or ledger_is_used() %}
@@ -88,6 +119,12 @@
         ~ " where role = 'candidate' and threshold is not null order by average_precision desc, model_version limit 1"
     ) %}
     {% if best.rows | length == 0 %}
+        {% set best = run_query(
+            "select model_version, model_type, threshold from " ~ unlabelled_evaluation
+            ~ " where expected_duplicates > 0"
+        ) %}
+    {% endif %}
+    {% if best.rows | length == 0 %}
         {{ return(none) }}
     {% endif %}
     {{ return({
@@ -96,6 +133,7 @@
         'threshold': best.rows[0][2],
         'role': 'candidate',
         'relation': model_relation(best.rows[0][0]),
+        'weights': weights_relation(best.rows[0][0]),
     }) }}
 {% endmacro %}
 

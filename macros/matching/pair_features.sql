@@ -156,9 +156,14 @@
     {{ return(features) }}
 {% endmacro %}
 
-{# The names alone, in order: what a model is trained on. #}
+{# The names alone, in order. #}
 {% macro pair_feature_names() %}
     {{ return(pair_feature_expressions().keys() | list) }}
+{% endmacro %}
+
+{# What a model is trained on: the features, and the weight that needs no label. #}
+{% macro model_feature_names() %}
+    {{ return(pair_feature_names() + ['match_weight']) }}
 {% endmacro %}
 
 {% macro flag(condition) -%}

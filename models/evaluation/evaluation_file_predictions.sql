@@ -49,10 +49,10 @@ predictions as (
 
     select
         pair_id,
-        {{ ml_positive_probability('is_duplicate') }} as probability,
+        probability,
         cast({{ model.threshold }} as float64) as threshold
 
-    from {{ ml_predict(model.relation, 'select * from pair_features', 'is_duplicate') }}
+    from {{ predicted_pairs(model, 'pair_features') }} as predicted
 
 ),
 {% endif %}

@@ -71,17 +71,8 @@ ml_evaluations as (
         log_loss,
         roc_auc
 
-    from {{ ml_evaluate(model.relation, 'is_duplicate', ref('validation_set')) }}
+    from {{ labelled_losses(model, ref('validation_set')) }} as losses
     {{ 'union all' if not loop.last }}
-    {% else %}
-    select
-        cast(null as string) as model_version,
-        cast(null as float64) as log_loss,
-        cast(null as float64) as roc_auc
-
-    from thresholds
-
-    where false
     {% endfor %}
 
 ),
@@ -95,15 +86,15 @@ final as (
         thresholds.n_pairs,
         thresholds.n_positives,
         thresholds.threshold,
-        at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
-        at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
         at_threshold.accuracy,
-        2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score,
         ml_evaluations.log_loss,
         ml_evaluations.roc_auc,
         thresholds.average_precision,
         thresholds.recall_at_precision,
-        calibration.calibration_error
+        calibration.calibration_error,
+        at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
+        at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
+        2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score
 
     from thresholds
     inner join at_threshold on thresholds.model_version = at_threshold.model_version

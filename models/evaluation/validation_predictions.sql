@@ -18,9 +18,10 @@ model_{{ loop.index }} as (
         company_differs,
         amount_missing,
         description_missing,
-        {{ ml_positive_probability('is_duplicate') }} as probability
+        match_weight,
+        probability
 
-    from {{ ml_predict(model.relation, ref('validation_set'), 'is_duplicate') }}
+    from {{ predicted_pairs(model, ref('validation_set')) }} as predicted
 
 ),
 
@@ -30,25 +31,6 @@ predictions as (
     {% for model in models %}
     select * from model_{{ loop.index }}
     {{ 'union all' if not loop.last }}
-    {% else %}
-    select
-        cast(null as string) as model_version,
-        cast(null as string) as model_type,
-        cast(null as string) as role,
-        pair_id,
-        label_group_id,
-        is_duplicate,
-        label_source,
-        pair_weight,
-        company_equal,
-        company_differs,
-        amount_missing,
-        description_missing,
-        cast(null as float64) as probability
-
-    from {{ ref('validation_set') }}
-
-    where false
     {% endfor %}
 
 ),
@@ -62,6 +44,7 @@ final as (
         pair_id,
         label_group_id,
         is_duplicate,
+        match_weight,
         probability,
         pair_weight,
         label_source,

@@ -28,6 +28,7 @@ final as (
         pair_id,
         deal_id_a,
         deal_id_b,
+        cast(null as float64) as match_weight,
         cast(null as float64) as probability,
         cast(null as float64) as threshold,
         cast(null as bool) as is_predicted_duplicate,
@@ -47,9 +48,10 @@ predictions as (
         deal_id_a,
         deal_id_b,
         changed_at,
-        {{ ml_positive_probability('is_duplicate') }} as probability
+        match_weight,
+        probability
 
-    from {{ ml_predict(model.relation, 'select * from pair_features', 'is_duplicate') }}
+    from {{ predicted_pairs(model, 'pair_features') }} as predicted
 
 ),
 
@@ -59,6 +61,7 @@ final as (
         pair_id,
         deal_id_a,
         deal_id_b,
+        match_weight,
         probability,
         cast({{ model.threshold }} as float64) as threshold,
         probability >= {{ model.threshold }} as is_predicted_duplicate,

@@ -1,5 +1,13 @@
--- A fifth is drawn at random, so that live precision and recall can be measured without bias; the
--- rest are pairs near the threshold (to learn) and likely duplicates (to be useful).
+-- Drawn at random within strata of the order of probability: the likeliest pairs alone, or those next to
+-- the threshold alone, teach little. A fifth comes from all pairs, so that live precision and recall can
+-- be measured without bias.
+{%- set strata = [
+    {'reason': 'likely_duplicate', 'upto': 0.5, 'share': 0.15},
+    {'reason': 'likely_duplicate', 'upto': 1, 'share': 0.25},
+    {'reason': 'uncertain', 'upto': 1.5, 'share': 0.2},
+    {'reason': 'uncertain', 'upto': 3, 'share': 0.2},
+] %}
+
 with
 
 predictions as (
@@ -28,48 +36,57 @@ unlabelled as (
 
 ),
 
+-- A pair's place among the likeliest, in multiples of the pairs that are called duplicates.
+placed as (
+
+    select
+        pair_id,
+        row_number() over (order by probability desc, pair_id asc)
+        / nullif(sum(case when is_predicted_duplicate then 1 else 0 end) over (), 0) as place
+
+    from unlabelled
+
+),
+
 -- The same draw every day, until the pair is judged.
 random_pairs as (
 
     select
         pair_id,
         'random' as reason,
-        {{ unit_hash('pair_id') }} as sort_key
+        0 as stratum,
+        0.2 as stratum_share
 
     from unlabelled
 
-    order by sort_key asc, pair_id asc
-    limit {{ (0.2 * var('review_queue_size')) | int }}
+    order by {{ unit_hash('pair_id') }} asc, pair_id asc
+    limit {{ [1, (0.2 * var('review_queue_size')) | int] | max }}
 
 ),
 
-uncertain_pairs as (
+likely_pairs as (
 
     select
         pair_id,
-        'uncertain' as reason,
-        abs(probability - threshold) as sort_key
+        case
+            {% for stratum in strata %}
+            when place <= {{ stratum.upto }} then '{{ stratum.reason }}'
+            {% endfor %}
+        end as reason,
+        case
+            {% for stratum in strata %}
+            when place <= {{ stratum.upto }} then {{ loop.index }}
+            {% endfor %}
+        end as stratum,
+        case
+            {% for stratum in strata %}
+            when place <= {{ stratum.upto }} then {{ stratum.share }}
+            {% endfor %}
+        end as stratum_share
 
-    from unlabelled
+    from placed
 
-    order by sort_key asc, pair_id asc
-    limit {{ (0.4 * var('review_queue_size')) | int }}
-
-),
-
-likely_duplicates as (
-
-    select
-        pair_id,
-        'likely_duplicate' as reason,
-        1 - probability as sort_key
-
-    from unlabelled
-
-    where is_predicted_duplicate
-
-    order by sort_key asc, pair_id asc
-    limit {{ var('review_queue_size') }}
+    where place <= {{ strata[-1].upto }}
 
 ),
 
@@ -77,42 +94,38 @@ chosen as (
 
     select * from random_pairs
     union all
-    select * from uncertain_pairs
-    union all
-    select * from likely_duplicates
+    select * from likely_pairs
 
 ),
 
--- A pair chosen twice counts as the random one first: that share must stay a fair draw.
+-- A pair chosen twice counts as the random one: that share must stay a fair draw.
 once as (
 
     select * from chosen
 
-    qualify
-        row_number() over (
-            partition by pair_id
-            order by case reason when 'random' then 1 when 'uncertain' then 2 else 3 end
-        ) = 1
+    qualify row_number() over (partition by pair_id order by stratum) = 1
 
 ),
 
-interleaved as (
+drawn as (
 
     select
         *,
-        row_number() over (partition by reason order by sort_key asc, pair_id asc) as rank_within_reason
+        row_number() over (partition by stratum order by {{ unit_hash('pair_id') }} asc, pair_id asc)
+            as rank_within_stratum
 
     from once
 
 ),
 
+-- Wherever a reviewer stops, the strata have had their shares.
 queued as (
 
     select
         *,
-        row_number() over (order by rank_within_reason asc, reason asc) as rank
+        row_number() over (order by rank_within_stratum / stratum_share asc, stratum asc) as rank
 
-    from interleaved
+    from drawn
 
 ),
 
@@ -124,6 +137,7 @@ final as (
         unlabelled.pair_id,
         unlabelled.deal_id_a,
         unlabelled.deal_id_b,
+        unlabelled.match_weight,
         unlabelled.probability,
         unlabelled.threshold,
         unlabelled.model_version,

@@ -2,6 +2,6 @@
 
 select
     is_duplicate,
-    {{ pair_feature_names() | join(',\n    ') }}
+    {{ model_feature_names() | join(',\n    ') }}
 
-from {{ ref('training_features') }}
+from ({{ with_match_weight(ref('training_features'), ref('deal_duplicate_model_fellegi_sunter')) }}) as weighed

@@ -1,5 +1,16 @@
 with
 
+fellegi_sunter_weights as (
+
+    select
+        '{{ candidate_version('fellegi_sunter') }}' as model_version,
+        comparison || ': ' || meaning as feature,
+        match_weight as weight
+
+    from {{ ref('deal_duplicate_model_fellegi_sunter') }}
+
+),
+
 {% if is_trainable() %}
 logistic_weights as (
 
@@ -25,6 +36,8 @@ boosted_tree_importance as (
 
 final as (
 
+    select * from fellegi_sunter_weights
+    union all
     select * from logistic_weights
     union all
     select * from boosted_tree_importance
@@ -33,15 +46,8 @@ final as (
 {% else %}
 final as (
 
-    select
-        cast(null as string) as model_version,
-        cast(null as string) as feature,
-        cast(null as float64) as weight
-
     -- depends_on: {{ ref('deal_duplicate_model_logistic') }}, {{ ref('deal_duplicate_model_boosted_tree') }}
-    from {{ ref('training_features') }}
-
-    where false
+    select * from fellegi_sunter_weights
 
 )
 {% endif %}

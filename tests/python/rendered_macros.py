@@ -18,7 +18,16 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 # Those that only write SQL.
-FOLDERS = ("bqml", "evaluation", "inference", "matching", "materializations", "storage", "text")
+FOLDERS = (
+    "bqml",
+    "evaluation",
+    "fellegi_sunter",
+    "inference",
+    "matching",
+    "materializations",
+    "storage",
+    "text",
+)
 
 QUOTES = {"bigquery": "`", "duckdb": '"'}
 

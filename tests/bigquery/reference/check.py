@@ -85,7 +85,9 @@ class Pass:
 UNUSED_MACROS = """
 {% set linear = ref('deal_duplicate_model_logistic') %}
 {% set trees = ref('deal_duplicate_model_boosted_tree') %}
-{% set input, label = ref('validation_set'), 'is_duplicate' %}
+{% set weights = ref('deal_duplicate_model_fellegi_sunter') %}
+{% set input = with_match_weight(ref('validation_set'), weights) %}
+{% set label = 'is_duplicate' %}
 select
     {% for relation in [
         ml_evaluate(linear, label),

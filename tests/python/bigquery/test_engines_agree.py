@@ -22,6 +22,7 @@ from duckdb_bqml.functions import define_types
 from flows.demo_deals import generate_deals
 from tests.bigquery.googlesql import Catalogue, Name, Table, evaluate_query
 from tests.python.rendered_macros import PROJECT, macros
+from tests.python.test_fellegi_sunter import drawn_patterns
 
 # In the order in which they read each other.
 MODELS = (
@@ -37,6 +38,7 @@ MODELS = (
     "int_labels__groups",
     "training_features",
     "validation_set",
+    "int_pairs__comparison_patterns",
 )
 HARD_TEXTS = (
     "Ñandú Café Crème Brûlée",
@@ -222,7 +224,7 @@ def built() -> dict[str, tuple[Rows, Rows]]:
 
 def ordered(rows: Rows) -> Rows:
     clean = [{name: comparable(value) for name, value in row.items()} for row in rows]
-    keys = ("pair_id", "deal_id", "word", "rule", "block_key", "pairing_key")
+    keys = ("pair_id", "deal_id", "word", "rule", "block_key", "pairing_key", "pattern")
     return sorted(clean, key=lambda row: [str(row[key]) for key in keys if key in row])
 
 
@@ -239,6 +241,47 @@ def test_every_column_is_equal(built: dict[str, tuple[Rows, Rows]], model: str) 
                 assert math.isclose(value, other[column], rel_tol=1e-9, abs_tol=1e-9), column
             else:
                 assert value == other[column], column
+
+
+def test_the_estimate_without_labels_is_equal() -> None:
+    drawn = drawn_patterns(3_000, 0.1, 5)
+    types = {name: "STRING" if name == "pattern" else "INT64" for name in drawn.column_names}
+    catalogue = Catalogue("p")
+    name = Name("p", "onedeal", "patterns")
+    catalogue.tables[name] = Table(types)
+    rows = {name: [tuple(row.values()) for row in drawn.to_pylist()]}
+    patterns = "select * from patterns"
+    steps: list[tuple[str, str, tuple[Any, ...]]] = [
+        ("base", "fellegi_sunter_base", (patterns,)),
+        ("observations", "fellegi_sunter_observations", (patterns,)),
+        ("first", "fellegi_sunter_start", ("base", "observations")),
+        ("second", "fellegi_sunter_round", ("first", "observations")),
+        ("third", "fellegi_sunter_round", ("second", "observations")),
+        ("change", "fellegi_sunter_change", ("third", "second")),
+        ("model", "fellegi_sunter_result", (patterns, "base", "third", 2, True)),
+    ]
+    with duckdb.connect() as connection:
+        define_types(connection)
+        connection.register("patterns", drawn)
+        for step, macro, arguments in steps:
+            connection.execute(f"create table {step} as {macros('duckdb')(macro, *arguments)}")
+            local = connection.execute(f"select * from {step}").fetchall()
+            sql = macros("bigquery")(macro, *arguments)
+            cloud = evaluate_query(catalogue, sql, rows, default_dataset="onedeal")
+            catalogue.tables[Name("p", "onedeal", step)] = Table(dict(cloud.columns))
+            rows[Name("p", "onedeal", step)] = cloud.values
+            keys = [column for column, type_ in cloud.columns if type_ in ("STRING", "INT64")]
+            assert len(local) == len(cloud.values) > 0
+            order = [index for index, (column, _) in enumerate(cloud.columns) if column in keys]
+            for mine, other in zip(
+                sorted(local, key=lambda row: [str(row[i]) for i in order]),
+                sorted(cloud.values, key=lambda row: [str(row[i]) for i in order]),
+                strict=True,
+            ):
+                for value, expected in zip(mine, other, strict=True):
+                    if isinstance(expected, float):
+                        expected = pytest.approx(expected, rel=1e-9, abs=1e-9)
+                    assert value == expected, step
 
 
 def test_every_letter_is_normalised_alike() -> None:

@@ -47,7 +47,6 @@ def rewrite(settings: Settings, warehouse: Warehouse, sql: dict[str, str]) -> Pa
         model_version=info.model_version,
         model_type=info.model_type,
         threshold=info.threshold,
-        model_relation=f"deal_duplicate_model__{info.model_version}",
         sql=sql,
     )
 
@@ -59,6 +58,7 @@ def test_it_holds_what_serving_needs(settings: Settings) -> None:
     assert info.features
     assert set(info.files) == {
         "model.json",
+        "match_weights.parquet",
         *(f"{name}.parquet" for name in bundle.RELATIONS),
         *(f"sql/{name}.sql" for name in bundle.STEPS.values()),
     }

@@ -16,8 +16,11 @@ from flows.gate import (
     Evaluation,
     GateSettings,
     Segment,
+    UnlabelledEvaluation,
+    can_be_judged,
     choose,
     decide,
+    decide_unlabelled,
 )
 
 GOOD = Evaluation(
@@ -256,3 +259,63 @@ def test_a_tie_goes_to_the_lower_log_loss() -> None:
     assert choose([replace(GOOD, average_precision=None), GOOD]) == GOOD
     with pytest.raises(ValueError, match="no candidate"):
         choose([])
+
+
+UNLABELLED = UnlabelledEvaluation(
+    model_version="new_fellegi_sunter",
+    model_type="fellegi_sunter",
+    threshold=0.5,
+    n_pairs=100_000,
+    passes=3,
+    rounds=40,
+    is_converged=True,
+    expected_duplicates=1_500.0,
+    duplicate_share=0.015,
+    predicted_pairs=1_500,
+    expected_precision=0.92,
+    expected_recall=0.9,
+    weakest_agreement=3.3,
+    champion_overlap=None,
+)
+
+
+def test_a_sound_estimate_is_promoted_and_called_unchecked() -> None:
+    for overlap in (None, 0.5, 0.99):
+        decision = decide_unlabelled(replace(UNLABELLED, champion_overlap=overlap), AGREES)
+        assert decision.promote
+        assert "Nothing here was checked against a person's verdict" in decision.sentences[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"is_converged": False}, "converged"),
+        ({"passes": 1}, "converged"),
+        ({"expected_duplicates": 19.0}, "expected_duplicates"),
+        ({"duplicate_share": 0.31}, "duplicate_share"),
+        ({"duplicate_share": None}, "duplicate_share"),
+        ({"weakest_agreement": -0.1}, "weakest_agreement"),
+        ({"weakest_agreement": None}, "weakest_agreement"),
+        ({"expected_precision": 0.69}, "expected_precision"),
+        ({"expected_precision": math.nan}, "expected_precision"),
+        ({"expected_recall": 0.49}, "expected_recall"),
+        ({"champion_overlap": 0.49}, "champion_overlap"),
+        ({"champion_overlap": 1.0}, "champion_overlap"),
+    ],
+)
+def test_an_unsound_estimate_is_rejected(change: dict[str, float | None], check: str) -> None:
+    decision = decide_unlabelled(replace(UNLABELLED, **change), AGREES)  # type: ignore[arg-type]
+    assert not decision.promote
+    assert [reason.check for reason in decision.reasons if not reason.passed] == [check]
+
+
+def test_an_estimate_that_serving_does_not_share_is_rejected() -> None:
+    decision = decide_unlabelled(UNLABELLED, replace(AGREES, probability_difference=0.1))
+    assert [reason.check for reason in decision.reasons if not reason.passed] == ["agreement"]
+
+
+def test_verdicts_judge_from_the_gate_s_own_floor_on() -> None:
+    enough = replace(GOOD, n_positives=LIMITS.min_positives)
+    assert can_be_judged([enough])
+    assert not can_be_judged([replace(enough, n_positives=LIMITS.min_positives - 1)])
+    assert not can_be_judged([])

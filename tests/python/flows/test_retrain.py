@@ -42,10 +42,11 @@ def test_the_ledger_tells_a_run_from_training_to_deployment(home_at: HomeAt) -> 
     events, chosen = events_of(settings), champion_of(settings)
     run_id = events[-1].run_id
     told = [(e.event, e.model_version == chosen) for e in events if e.run_id == run_id]
-    assert sorted(told[:4]) == sorted(
-        [("trained", True), ("trained", False), ("evaluated", True), ("evaluated", False)]
+    assert sorted(told[:6]) == sorted(
+        [("trained", True), *[("trained", False)] * 2]
+        + [("evaluated", True), *[("evaluated", False)] * 2]
     )
-    assert told[4:] == [("rejected", False), ("promoted", True), ("deployed", True)]
+    assert told[6:] == [*[("rejected", False)] * 2, ("promoted", True), ("deployed", True)]
     promoted = next(e for e in events if e.run_id == run_id and e.event == "promoted")
     assert {"threshold", "model_type", "relation", "metrics", "watermark", "reasons"} <= set(
         promoted.details
@@ -80,19 +81,20 @@ def test_forced_training_is_recorded_and_does_not_promote_an_equal(home_at: Home
     assert decided is not None and decided.details["forced"] is True
 
 
-def test_without_labels_nothing_is_trained_and_the_run_says_why(tmp_path: Path) -> None:
+def test_two_deals_are_too_few_to_learn_from_without_labels(tmp_path: Path) -> None:
     settings = Settings(tmp_path / "home", PROJECT)
     deals, labels = tmp_path / "deals.csv", tmp_path / "labels.csv"
     deals.write_text("deal_id,deal_name,company_name\na,Acme licences,Acme\nb,Acme licence,Acme\n")
     ingest_deals(settings, [deals])
     result = retrain(settings)
-    assert result.outcome is Outcome.NOT_TRAINABLE
+    assert result.outcome is Outcome.REJECTED
     assert result.champion is None
-    assert "onedeal ingest labels" in result.reasons[0]
+    assert "It expects 0 duplicates among 1 candidate pairs" in result.reasons[1]
+    assert "onedeal ingest labels" in result.reasons[-1]
     labels.write_text("deal_id_a,deal_id_b,is_duplicate\na,b,true\n")
     ingest_labels(settings, [labels])
-    assert retrain(settings).outcome is Outcome.NOT_TRAINABLE
-    assert events_of(settings) == []
+    assert retrain(settings).outcome is Outcome.REJECTED
+    assert {e.event for e in events_of(settings)} == {"trained", "evaluated", "rejected"}
 
 
 def test_a_failing_model_leaves_the_champion_and_its_scores(home_at: HomeAt) -> None:

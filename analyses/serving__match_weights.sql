@@ -1,0 +1,2 @@
+-- compared_pairs, match_weights. Gives the candidate pairs' features with their match weight.
+{{ with_match_weight('compared_pairs', 'match_weights') }}

@@ -1,0 +1,11 @@
+{{ config(
+    alias='deal_duplicate_model__' ~ var('run_version') ~ '_fellegi_sunter',
+    materialized='expectation_maximization',
+) }}
+
+select
+    pattern,
+    pairs,
+    {{ comparison_names() | join(',\n    ') }}
+
+from {{ ref('int_pairs__comparison_patterns') }}

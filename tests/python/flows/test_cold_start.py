@@ -1,0 +1,128 @@
+"""From no verdict at all to a model that learned from some: who is champion, and who says so."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from duckdb_bqml.model import load_model
+from flows import ledger
+from flows.bundle import MODEL_FILE, bundle_versions, read_bundle
+from flows.demo_deals import GeneratedDeals, generate_deals, verdicts
+from flows.deploy import CHAMPION_MODEL, CHAMPION_WEIGHTS
+from flows.ingest import ingest_deals, ingest_labels
+from flows.retrain import Outcome, RetrainResult, retrain
+from flows.settings import Settings
+from flows.versions import weights_relation
+from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+
+PROJECT = Path(__file__).resolve().parents[3]
+DEALS, SEED = 3_000, 11
+
+
+@pytest.fixture(scope="module")
+def generated() -> GeneratedDeals:
+    return generate_deals(DEALS, SEED)
+
+
+def ingest_verdicts(settings: Settings, name: str, labels: pa.Table) -> None:
+    file = settings.home / f"{name}.parquet"
+    pq.write_table(labels, file)
+    ingest_labels(settings, [file])
+
+
+def judged_queue(settings: Settings, generated: GeneratedDeals) -> pa.Table:
+    """The review queue with the verdicts of somebody who is always right."""
+    with open_warehouse(settings) as warehouse:
+        queue = warehouse.arrow(f"select deal_id_a, deal_id_b from {MODEL_SCHEMA}.review_queue")
+    deals, true = generated.truth.column("deal_id"), generated.truth.column("true_deal_id")
+    a, b = (
+        pc.take(true, pc.index_in(queue.column(name), value_set=deals))
+        for name in queue.column_names
+    )
+    return queue.append_column("is_duplicate", pc.equal(a, b))
+
+
+def pair_f1(settings: Settings, generated: GeneratedDeals) -> float:
+    with open_warehouse(settings) as warehouse:
+        predicted = warehouse.arrow(
+            f"select deal_id_a, deal_id_b from {MODEL_SCHEMA}.deal_predictions "
+            "where is_predicted_duplicate"
+        )
+    sizes = pc.value_counts(generated.truth.column("true_deal_id")).field("counts").to_pylist()
+    true = dict(
+        zip(
+            generated.truth.column("deal_id").to_pylist(),
+            generated.truth.column("true_deal_id").to_pylist(),
+            strict=True,
+        )
+    )
+    right: int = sum(
+        true[row["deal_id_a"]] == true[row["deal_id_b"]] for row in predicted.to_pylist()
+    )
+    duplicates = sum(int(n) * (int(n) - 1) // 2 for n in sizes)
+    return 2 * right / (len(predicted) + duplicates)
+
+
+def rows_of(warehouse: Warehouse, relation: str) -> list[dict[str, object]]:
+    return warehouse.query(f"select * from {MODEL_SCHEMA}.{relation} order by comparison, level")
+
+
+def assert_is_served(settings: Settings, result: RetrainResult) -> None:
+    """The unlabelled champion is deployed like any other: bundle, copies, scores, ledger."""
+    assert result.champion is not None
+    info = read_bundle(settings.current_bundle)
+    assert (info.model_version, info.model_type) == (result.champion, "fellegi_sunter")
+    assert info.features == ("match_weight",)
+    load_model((settings.current_bundle / MODEL_FILE).read_text(encoding="utf-8"))
+    with open_warehouse(settings) as warehouse:
+        weights = rows_of(warehouse, weights_relation(result.champion))
+        assert weights == rows_of(warehouse, CHAMPION_WEIGHTS)
+        assert not warehouse.exists(CHAMPION_MODEL)
+        assert ledger.is_deployed(ledger.read(warehouse))
+
+
+def test_from_no_labels_to_some(tmp_path: Path, generated: GeneratedDeals) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    settings.home.mkdir()
+    pq.write_table(generated.deals, settings.home / "deals.parquet")
+    ingest_deals(settings, [settings.home / "deals.parquet"])
+
+    nothing = retrain(settings)
+    assert nothing.outcome is Outcome.PROMOTED
+    assert any("Nothing here was checked" in reason for reason in nothing.reasons)
+    assert any("onedeal ingest labels" in reason for reason in nothing.reasons)
+    assert nothing.report is not None and nothing.report.exists()
+    assert_is_served(settings, nothing)
+    unlabelled_f1 = pair_f1(settings, generated)
+    assert unlabelled_f1 > 0.65
+
+    # What the queue asks holds both kinds, so that the answers teach something.
+    judged = judged_queue(settings, generated)
+    assert len(judged) == 100
+    assert 15 < pc.sum(judged.column("is_duplicate")).as_py() < 70
+    ingest_verdicts(settings, "queue", judged)
+    few = retrain(settings)
+    assert few.champion is not None and few.champion.endswith("_fellegi_sunter")
+    assert_is_served(settings, few)
+
+    more = verdicts(generated, 700, SEED, error_rate=0, day=date(2026, 8, 1))
+    ingest_verdicts(settings, "more", more)
+    enough = retrain(settings)
+    assert enough.outcome is Outcome.PROMOTED, enough.reasons
+    assert enough.champion is not None and not enough.champion.endswith("_fellegi_sunter")
+    assert enough.previous is not None and enough.previous.model_type == "fellegi_sunter"
+    assert pair_f1(settings, generated) > unlabelled_f1
+    info = read_bundle(settings.current_bundle)
+    assert info.features[-1] == "match_weight" and len(info.features) > 50
+    assert set(bundle_versions(settings)) >= {few.champion, enough.champion}
+    with open_warehouse(settings) as warehouse:
+        assert warehouse.exists(CHAMPION_MODEL)
+        assert rows_of(warehouse, weights_relation(enough.champion)) == rows_of(
+            warehouse, CHAMPION_WEIGHTS
+        )
