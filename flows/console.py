@@ -28,6 +28,7 @@ COSTS_SHOWN = 5
 """Of a run, the dbt nodes whose bytes are shown one by one."""
 
 STEP_TITLES = {
+    "access": "Asking for Vertex AI",
     "generate": "Making up deals",
     "ingest": "Ingesting the files",
     "converge": "Checking what earlier runs left",
@@ -138,7 +139,8 @@ class Output:
             return
         if result.freshness is not None:
             self.say(" ".join(result.freshness.reasons))
-        word = "Promoted" if result.outcome == "promoted" else "Rejected"
+        words = {"promoted": "Promoted", "rejected": "Rejected", "taken_back": "Taken back"}
+        word = words[result.outcome]
         self.say(
             f"{word}: {candidate.model_version}", "bold green" if word == "Promoted" else "bold"
         )

@@ -194,7 +194,8 @@ def _reasons(event: Event) -> tuple[str, ...]:
     details = event.details
     if "rolled_back_from" in details:
         who = f" by {details['by']}" if details.get("by") else ""
-        return (f"Rolled back{who} from {details['rolled_back_from']}.",)
+        told = tuple(str(reason) for reason in details.get("reasons") or ())
+        return (f"Rolled back{who} from {details['rolled_back_from']}.", *told)
     if details.get("by"):
         return (f"Promoted by {details['by']}: {details.get('reason')}",)
     reasons = details.get("reasons") or []
