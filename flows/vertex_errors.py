@@ -34,6 +34,12 @@ ROLES = {
 """The least of Google's roles that gives a permission."""
 
 
+NO_PROJECT = re.compile(
+    r"on resource project |\bproject '?[\w:.-]+'? (was |is )?(not found|deleted)", re.IGNORECASE
+)
+"""How a project that does not exist, or that this user may not see, is told."""
+
+
 class VertexNotFound(VertexError):
     """What was asked for does not exist."""
 
@@ -90,9 +96,7 @@ def explain(error: BaseException, vertex: Vertex) -> VertexError:
             f"enable aiplatform.googleapis.com --project {vertex.project}`, wait a minute, and run "
             "the command again."
         )
-    if "CONSUMER_INVALID" in _reasons(error) or re.search(
-        r"project\b.*(not found|deleted|does not exist)", message, re.IGNORECASE
-    ):
+    if "CONSUMER_INVALID" in _reasons(error) or NO_PROJECT.search(message):
         return VertexError(
             f"There is no project {vertex.project} that this user can see: {message}. Correct "
             f"the project of the {where} (ONEDEAL_GCP_PROJECT)."

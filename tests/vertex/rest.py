@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from google.api_core import exceptions as google
 from google.cloud import aiplatform_v1 as v1
@@ -67,7 +67,7 @@ def read_request(method: str, url: str, body: bytes) -> tuple[str, Any]:
     """The call that an HTTP request is, and its message. Raises BadRequest for an unknown field."""
     address = urlsplit(url)
     for verb, call, pattern, fields, body_field in routes():
-        matched = pattern.fullmatch(address.path)
+        matched = pattern.fullmatch(unquote(address.path))
         if verb.upper() != method or not matched:
             continue
         document: dict[str, Any] = {}

@@ -61,9 +61,10 @@ class Operation:
 class VertexService:
     """The state of one project, and what went on there.
 
-    calls: the names of all calls. splits: every traffic split that was ever set, by version. faults:
-    errors to answer with, by call, the next first. failing: errors that operations end with. polls:
-    how often an operation is asked for before it has ended. delay: seconds a call takes.
+    calls: the names of all calls. splits: every traffic split that was ever set, by version.
+    violations: what was done in BigQuery that must not be. faults: errors to answer with, by call,
+    the next first. failing: errors that operations end with. polls: how often an operation is asked
+    for before it has ended. delay: seconds a call takes.
     """
 
     predictor: Predictor
@@ -96,7 +97,7 @@ class VertexService:
         time.sleep(self.delay)
         with self._lock:
             self.calls.append(method)
-            self.requests.append((method, copy.deepcopy(request)))
+            self.requests.append((method, _copy(request)))
             if self.faults.get(method):
                 raise self.faults[method].pop(0)
             answer = getattr(self, method, None)
@@ -106,9 +107,22 @@ class VertexService:
                 return answer(request)
             self._read_bigquery()
             # What comes out must not change with what is kept.
-            return copy.deepcopy(answer(request))
+            return _copy(answer(request))
 
     # What tests ask for
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Models, endpoints and evaluations, for `restore`."""
+        return [_copy_all(part) for part in (self.models, self.endpoints, self.evaluations)]
+
+    def restore(self, snapshot: list[dict[str, Any]]) -> None:
+        """Go back to a snapshot, and forget what went on."""
+        self.models, self.endpoints, self.evaluations = (_copy_all(part) for part in snapshot)
+        for told in (self.calls, self.requests, self.splits, self.violations):
+            told.clear()
+        self.operations.clear()
+        self.answers.clear()
+        self._random.seed(1)
 
     def by_version(self) -> dict[str, int]:
         """The traffic of everything deployed, by the version that its label tells."""
@@ -208,7 +222,7 @@ class VertexService:
         versions = self.models.setdefault(name, {})
         model.name, model.version_id = name, version
         model.supported_deployment_resources_types = [1]
-        # ref: Model.version_aliases: "A default version alias will be created for the first version".
+        # ref: Model.version_aliases: the first version gets the alias `default`
         if not versions and "default" not in model.version_aliases:
             model.version_aliases.append("default")
         model.create_time = model.version_create_time = _now()
@@ -249,7 +263,7 @@ class VertexService:
         def finish() -> v1.UploadModelResponse:
             versions = self.models.get(name, {})
             version = str(max(map(int, versions), default=0) + 1)
-            self._add(name, version, copy.deepcopy(request.model))
+            self._add(name, version, _copy(request.model))
             return v1.UploadModelResponse(model=name, model_version_id=version)
 
         return self._start("UploadModel", name, finish)
@@ -322,7 +336,7 @@ class VertexService:
 
     def ImportModelEvaluation(self, request: v1.ImportModelEvaluationRequest) -> Any:
         self._version(request.parent)
-        evaluation = copy.deepcopy(request.model_evaluation)
+        evaluation = _copy(request.model_evaluation)
         # ref: ModelEvaluation.metrics_schema_uri
         if not evaluation.metrics_schema_uri.startswith("gs://"):
             raise google.InvalidArgument("metrics_schema_uri is required with metrics")
@@ -352,10 +366,10 @@ class VertexService:
         def finish() -> v1.Endpoint:
             if name in self.endpoints:
                 raise google.AlreadyExists(f"Endpoint {name} exists already")
-            endpoint = copy.deepcopy(request.endpoint)
+            endpoint = _copy(request.endpoint)
             endpoint.name, endpoint.create_time, endpoint.etag = name, _now(), self._etag()
             self.endpoints[name] = endpoint
-            return copy.deepcopy(endpoint)
+            return _copy(endpoint)
 
         return self._start("CreateEndpoint", name, finish)
 
@@ -391,7 +405,7 @@ class VertexService:
             _check_split(dict(request.traffic_split), live)
 
         def finish() -> v1.DeployModelResponse:
-            deployed = copy.deepcopy(request.deployed_model)
+            deployed = _copy(request.deployed_model)
             deployed.id, deployed.create_time = str(next(self._numbers)), _now()
             deployed.model, deployed.model_version_id = model.name, model.version_id
             endpoint.deployed_models.append(deployed)
@@ -402,7 +416,7 @@ class VertexService:
                 }
                 self._split(endpoint, split)
             endpoint.etag = self._etag()
-            return v1.DeployModelResponse(deployed_model=copy.deepcopy(deployed))
+            return v1.DeployModelResponse(deployed_model=_copy(deployed))
 
         return self._start("DeployModel", endpoint.name, finish)
 
@@ -484,7 +498,7 @@ class VertexService:
     # JobService
 
     def CreateBatchPredictionJob(self, request: v1.CreateBatchPredictionJobRequest) -> Any:
-        job = copy.deepcopy(request.batch_prediction_job)
+        job = _copy(request.batch_prediction_job)
         model = self._version(job.model)
         # ref: BatchPredictionJob.InputConfig and .OutputConfig: of BigQuery, `bq://` URIs.
         uris = (
@@ -507,6 +521,16 @@ class VertexService:
             self.batch(self._version(job.model), job)
             job.state = v1.JobState.JOB_STATE_SUCCEEDED
         return job
+
+
+def _copy(message: Any) -> Any:
+    if hasattr(message, "SerializeToString"):
+        return copy.deepcopy(message)
+    return type(message).deserialize(type(message).serialize(message))
+
+
+def _copy_all(part: dict[str, Any]) -> dict[str, Any]:
+    return {k: _copy_all(v) if isinstance(v, dict) else _copy(v) for k, v in part.items()}
 
 
 def _pb(message: Any) -> Any:
