@@ -34,7 +34,7 @@ from flows.versions import (
 )
 from flows.vertex import Vertex, open_vertex
 from flows.vertex_canary import KnownPair
-from flows.vertex_endpoint import CanaryRejected, serve, settle
+from flows.vertex_endpoint import CanaryRejected, KnownPairs, serve, settle
 from flows.vertex_registry import ModelWarehouse, unregister
 from flows.warehouse import Warehouse, open_warehouse
 
@@ -134,22 +134,28 @@ def _serve(settings: Settings, vertex: Vertex, run_id: str) -> list[str]:
     with open_warehouse(settings) as opened:
         # The part `vertex` of the profile stands in a target on BigQuery only.
         warehouse = cast("ModelWarehouse", opened)
+        pairs = known_pairs_of(settings, warehouse, vertex.settings.known_pairs)
+        return serve(vertex, warehouse, run_id, pairs)
 
-        def known_pairs(version: str) -> list[KnownPair]:
-            path = bundle.bundle_path(settings, version)
-            rows = warehouse.known_pairs(
-                model_relation(version),
-                weights_relation(version),
-                bundle.read_step(path, "pair_features"),
-                vertex.settings.known_pairs,
-            )
-            features = bundle.read_manifest(path).features
-            return [
-                KnownPair(row["pair_id"], {f: row[f] for f in features}, row["probability"])
-                for row in rows
-            ]
 
-        return serve(vertex, warehouse, run_id, known_pairs)
+def known_pairs_of(settings: Settings, warehouse: ModelWarehouse, pairs: int) -> KnownPairs:
+    """Gives the pairs that an endpoint must answer as the warehouse does, for a version."""
+
+    def known_pairs(version: str) -> list[KnownPair]:
+        path = bundle.bundle_path(settings, version)
+        rows = warehouse.known_pairs(
+            model_relation(version),
+            weights_relation(version),
+            bundle.read_step(path, "pair_features"),
+            pairs,
+        )
+        features = bundle.read_manifest(path).features
+        return [
+            KnownPair(row["pair_id"], {f: row[f] for f in features}, row["probability"])
+            for row in rows
+        ]
+
+    return known_pairs
 
 
 def _take_back(settings: Settings, run_id: str, error: VertexError) -> bool:

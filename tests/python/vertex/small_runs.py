@@ -1,10 +1,10 @@
 """Deployments in processes that may kill themselves; driven by the tests of this folder.
 
 A request comes in as a line of JSON: `home`, `crown` (`promoted` or `rolled_back`), `version`, the
-settings `vertex`, `log`: a file for all that is logged, or none, and `kill`: after so many remote
-calls (of Vertex AI, or that write to the warehouse), or none. The answer is a line of JSON: `killed`, or the `calls` that were made, the
-`changes` that were told and the `error`, if any. The runs are forked from this process, which has
-imported everything once.
+settings `vertex`, `log` (a file for all that is logged, or none), and `kill`: after so many remote
+calls (of Vertex AI, or that write to the warehouse), or none. The answer is a line of JSON:
+`killed`, or the `calls` that were made, the `changes` that were told and the `error`, if any. The
+runs are forked from this process, which has imported everything once.
 """
 
 from __future__ import annotations
