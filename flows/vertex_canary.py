@@ -94,7 +94,11 @@ def log_figures(
         f"""
         select
             model_version,
-            cast(floor(least(probability, 0.999999) * {BINS}) as int64) as bin,
+            -- LEAST of NULL is NULL on BigQuery, and the other number on DuckDB.
+            case
+                when probability is not null
+                    then cast(floor(least(probability, 0.999999) * {BINS}) as int64)
+            end as bin,
             count(*) as answers,
             count(case when latency_ms > {settings.max_latency_ms} then 1 end) as slow
         from {warehouse.name("onedeal_serving.prediction_log")}

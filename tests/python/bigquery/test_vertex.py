@@ -179,17 +179,6 @@ def _set_up_vertex(profiles: Path, address: str) -> None:
     profiles.write_text(yaml.safe_dump(document))
 
 
-import time
-
-
-def timed(name: str, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    t = time.time()
-    try:
-        return step(*args, **kwargs)
-    finally:
-        open("/tmp/h/vertex/steps.txt", "a").write(f"{name} {time.time() - t:.1f}\n")
-
-
 def _run(story: Story, models: RegisteredModels, client: Client, files: Path) -> Story:
     settings, service = story.settings, story.service
     generated = generate_deals(DEALS, SEED)
@@ -233,7 +222,7 @@ def _run(story: Story, models: RegisteredModels, client: Client, files: Path) ->
         limits = LENIENT if day == 3 else partial(LENIENT, min_difference=-0.1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(gate, "GateSettings", limits)
-            story.days.append(retrain(settings, run=timed))
+            story.days.append(retrain(settings))
         remember(f"day {day}")
     worse = story.versions[2]
     models.off[worse] = 1e-4

@@ -91,6 +91,7 @@ def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
 
         def wait(seconds: float) -> None:
             waits.append(seconds)
+            assert len(waits) <= 10
             assert place.service.by_version() == {A: 50, B: 50}
             assert place.service.aliases() == {"champion": A, "default": A, "candidate": B}
             if len(waits) == 10:
