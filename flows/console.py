@@ -40,6 +40,7 @@ STEP_TITLES = {
     "decide": "Asking the gate",
     "deploy": "Deploying the champion",
     "score": "Scoring all pairs",
+    "batch": "Having Vertex AI predict all pairs",
     "retention": "Dropping old versions",
     "report": "Writing the report",
     "record": "Recording the decision",

@@ -108,7 +108,10 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
                 raise
             back, restored = deploy(settings, dbt, run_id)
             if not isinstance(error, CanaryRejected):
-                raise
+                raise VertexError(
+                    f"{error} {back} is champion as before; when that is mended, `onedeal promote "
+                    f"{champion} --reason TEXT` deploys the new one."
+                ) from error
             return back, [*changes, f"took {champion} back", *restored]
     with open_warehouse(settings) as warehouse:
         if _copy_weights(warehouse, champion):

@@ -64,7 +64,8 @@ class VertexService:
     calls: the names of all calls. splits: every traffic split that was ever set, by version.
     violations: what was done in BigQuery that must not be. faults: errors to answer with, by call,
     the next first. failing: errors that operations end with. polls: how often an operation is asked
-    for before it has ended. delay: seconds a call takes.
+    for before it has ended. delay: seconds a call takes. batch, batch_ends: what a batch
+    prediction does, and how it ends.
     """
 
     predictor: Predictor
@@ -84,6 +85,7 @@ class VertexService:
     jobs: dict[str, v1.BatchPredictionJob] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     batch: Callable[[v1.Model, v1.BatchPredictionJob], None] = lambda model, job: None
+    batch_ends: Any = v1.JobState.JOB_STATE_SUCCEEDED
     project: str = "my-project"
     location: str = "europe-west4"
 
@@ -499,7 +501,7 @@ class VertexService:
 
     def CreateBatchPredictionJob(self, request: v1.CreateBatchPredictionJobRequest) -> Any:
         job = _copy(request.batch_prediction_job)
-        model = self._version(job.model)
+        self._version(job.model)
         # ref: BatchPredictionJob.InputConfig and .OutputConfig: of BigQuery, `bq://` URIs.
         uris = (
             job.input_config.bigquery_source.input_uri,
@@ -510,7 +512,6 @@ class VertexService:
         job.name = f"{request.parent}/batchPredictionJobs/{next(self._numbers)}"
         job.state = v1.JobState.JOB_STATE_PENDING
         self.jobs[job.name] = job
-        self._batch_models = {job.name: model}
         return job
 
     def GetBatchPredictionJob(self, request: v1.GetBatchPredictionJobRequest) -> Any:
@@ -519,7 +520,7 @@ class VertexService:
             job.state = v1.JobState.JOB_STATE_RUNNING
         elif job.state == v1.JobState.JOB_STATE_RUNNING:
             self.batch(self._version(job.model), job)
-            job.state = v1.JobState.JOB_STATE_SUCCEEDED
+            job.state = self.batch_ends
         return job
 
 

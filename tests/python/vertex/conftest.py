@@ -113,7 +113,7 @@ class Place:
             "pending": [o.name for o in service.operations.values() if o.answer is None],
             "violations": service.violations,
             "ledger": small.events_of(self.settings),
-            "copied": copied,
+            "copied": copied["version"],
             "models": models,
             "bundle": bundle.current_version(self.settings),
             "bundles": bundle.bundle_versions(self.settings),

@@ -27,8 +27,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 RUNS = {name: f"2026080{number}t120000_00000{number}" for number, name in enumerate("ABC", 1)}
 VERSIONS = {name: f"{run}_logistic" for name, run in RUNS.items()}
 """Versions A, B and C: of one run each, in this order."""
-PAIRS = [{"pair_id": f"p{n}", "left": n / 7, "right": n / 3, "missing": 0} for n in range(5)]
-FEATURES = ("left", "right", "missing")
+PAIRS = [{"pair_id": f"p{n}", "alpha": n / 7, "beta": n / 3, "missing": 0} for n in range(5)]
+FEATURES = ("alpha", "beta", "missing")
 METRICS = {
     "average_precision": 0.9,
     "roc_auc": 0.95,
@@ -42,7 +42,7 @@ METRICS = {
 def probability(version: str, pair: dict[str, Any]) -> float:
     """What a version says of a pair."""
     weight = int(hashlib.sha256(version.encode()).hexdigest()[:6], 16) / 2**24
-    return 1 / (1 + math.exp(-(pair["left"] * weight - pair["right"])))
+    return 1 / (1 + math.exp(-(pair["alpha"] * weight - pair["beta"])))
 
 
 class SmallWarehouse(DuckDBWarehouse):

@@ -26,6 +26,7 @@ from flows import deploy as deploying
 from flows import ledger
 from flows.dbt import Dbt
 from flows.errors import OnedealError
+from flows.settings import Settings
 from flows.vertex import Vertex, VertexSettings
 from tests.python.vertex import small
 
@@ -68,7 +69,7 @@ class Calls:
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Crown a version, where that is not done yet, and deploy; say how it ended."""
     calls = Calls(request.get("kill"))
-    settings = small.Settings(Path(request["home"]), small.PROJECT)
+    settings = Settings(Path(request["home"]), small.PROJECT)
     made: list[Vertex] = []
 
     def open_vertex(settings: Any) -> Vertex:

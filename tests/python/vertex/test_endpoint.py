@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from google.api_core import exceptions as google
+from google.cloud import aiplatform_v1 as v1
 
+from flows import ledger
 from flows.vertex import Vertex
 from flows.vertex_endpoint import deployed_models, hourly_cost
 from tests.python.vertex import small
@@ -101,7 +103,7 @@ def test_a_stranger_on_the_endpoint_is_undeployed(served: Place) -> None:
     stranger = type(endpoint.deployed_models[0])(endpoint.deployed_models[0])
     stranger.id, stranger.model_version_id, stranger.display_name = "7", "1", "stranger"
     stranger.model = stranger.model.replace("models/onedeal", "models/other")
-    served.service.models[stranger.model] = {"1": next(iter(served.service.models.values()))["1"]}
+    served.service.models[stranger.model] = {"1": v1.Model(name=stranger.model, version_id="1")}
     endpoint.deployed_models.append(stranger)
     assert served.run("B")["error"] is None
     del served.service.models[stranger.model]
@@ -137,7 +139,7 @@ def test_a_canary_that_fails_known_pairs_by_a_millionth_goes_back(served: Place)
     assert served.service.by_version() == {B: 100}
     served.off[C] = 1e-9
     with small.open_small(served.settings) as warehouse:
-        told = [e.details for e in small.ledger.read(warehouse) if e.event == "rolled_back"][0]
+        told = [e.details for e in ledger.read(warehouse) if e.event == "rolled_back"][0]
     assert "off by 2e-06 from the warehouse's own" in told["reasons"][0]
 
 
@@ -150,7 +152,8 @@ def test_an_operation_that_fails_leaves_the_champion(served: Place) -> None:
     answer = served.run("C", "promoted")
     assert answer["error"] == (
         "Vertex AI failed: Model server never became ready. Run the command again; what is done "
-        "already stays done."
+        f"already stays done. {B} is champion as before; when that is mended, `onedeal promote {C} "
+        "--reason TEXT` deploys the new one."
     )
     after = served.state()
     assert after["traffic"] == {B: 100}
