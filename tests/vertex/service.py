@@ -171,7 +171,8 @@ class VertexService:
             except google.GoogleAPICallError as raised:
                 error = raised
             if error is not None:
-                answer.error.code = error.grpc_status_code.value[0]
+                status: Any = error.grpc_status_code
+                answer.error.code = status.value[0]
                 answer.error.message = error.message
             operation.answer = answer
         return operation.answer
@@ -223,7 +224,8 @@ class VertexService:
     def _add(self, name: str, version: str, model: v1.Model) -> v1.Model:
         versions = self.models.setdefault(name, {})
         model.name, model.version_id = name, version
-        model.supported_deployment_resources_types = [1]
+        dedicated: Any = v1.Model.DeploymentResourcesType.DEDICATED_RESOURCES
+        model.supported_deployment_resources_types = [dedicated]
         # ref: Model.version_aliases: the first version gets the alias `default`
         if not versions and "default" not in model.version_aliases:
             model.version_aliases.append("default")
@@ -365,7 +367,7 @@ class VertexService:
         if name in self.endpoints:
             raise google.AlreadyExists(f"Endpoint {name} exists already")
 
-        def finish() -> v1.Endpoint:
+        def finish() -> Any:
             if name in self.endpoints:
                 raise google.AlreadyExists(f"Endpoint {name} exists already")
             endpoint = _copy(request.endpoint)
@@ -500,7 +502,7 @@ class VertexService:
     # JobService
 
     def CreateBatchPredictionJob(self, request: v1.CreateBatchPredictionJobRequest) -> Any:
-        job = _copy(request.batch_prediction_job)
+        job: Any = _copy(request.batch_prediction_job)
         self._version(job.model)
         # ref: BatchPredictionJob.InputConfig and .OutputConfig: of BigQuery, `bq://` URIs.
         uris = (
@@ -515,7 +517,7 @@ class VertexService:
         return job
 
     def GetBatchPredictionJob(self, request: v1.GetBatchPredictionJobRequest) -> Any:
-        job = self.jobs[request.name]
+        job: Any = self.jobs[request.name]
         if job.state == v1.JobState.JOB_STATE_PENDING:
             job.state = v1.JobState.JOB_STATE_RUNNING
         elif job.state == v1.JobState.JOB_STATE_RUNNING:

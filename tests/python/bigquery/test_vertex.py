@@ -155,13 +155,13 @@ def story(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
             _set_up_vertex(Path(environment["DBT_PROFILES_DIR"]) / "profiles.yml", address)
             settings = Settings(folder / "home", PROJECT, "emulator")
             yield _run(Story(settings, service, environment), models, client, folder)
-        client.close()
+        client.close()  # type: ignore[no-untyped-call]
 
 
 def _anonymous() -> Any:
     from google.auth.credentials import AnonymousCredentials
 
-    return AnonymousCredentials()
+    return AnonymousCredentials()  # type: ignore[no-untyped-call]
 
 
 def _set_up_vertex(profiles: Path, address: str) -> None:

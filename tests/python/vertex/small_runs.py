@@ -77,10 +77,12 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         made.append(made[0] if made else make_vertex(request["vertex"]))
         return made[-1]
 
-    deploying.open_vertex = open_vertex
-    deploying.open_warehouse = small.open_small
-    # The champion, the one before it, and the one that was judged last.
-    deploying.KEPT_VERSIONS = 1
+    vars(deploying).update(
+        open_vertex=open_vertex,
+        open_warehouse=small.open_small,
+        # The champion, the one before it, and the one that was judged last.
+        KEPT_VERSIONS=1,
+    )
     for owner, name in (
         (requests.adapters.HTTPAdapter, "send"),
         (ledger, "record"),
