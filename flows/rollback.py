@@ -145,12 +145,12 @@ def _crown(
 ) -> ChampionChange:
     run("record", _record, settings, run_id, entry)
     champion, _ = run("deploy", deploy, settings, dbt, run_id)
-    run("score", score_pairs, settings, dbt)
     if champion != entry.model_version:
         raise VertexError(
             f"{entry.model_version} was taken back, and {champion} is champion again. "
             f"{' '.join(why_taken_back(settings))}"
         )
+    run("score", score_pairs, settings, dbt)
     return ChampionChange(before, entry.model_version, ())
 
 

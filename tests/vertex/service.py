@@ -474,7 +474,8 @@ class VertexService:
 
     def Predict(self, request: v1.PredictRequest) -> v1.PredictResponse:
         endpoint = self._endpoint(request.endpoint)
-        split = {k: v for k, v in endpoint.traffic_split.items() if v}
+        traffic = endpoint.traffic_split
+        split = {d.id: traffic[d.id] for d in endpoint.deployed_models if traffic.get(d.id)}
         if not split:
             # ref: Endpoint.traffic_split: empty "if the Endpoint is to not accept any traffic".
             raise google.FailedPrecondition("The endpoint takes no traffic")
