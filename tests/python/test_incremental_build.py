@@ -122,7 +122,7 @@ def predictions(settings: Settings) -> list[dict[str, Any]]:
 def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> None:
     settings = home_at("second")
     before = {row["pair_id"]: row for row in predictions(settings)}
-    known = generate_deals(800, 2).deals.slice(0, 3)
+    known = generate_deals(1200, 2).deals.slice(0, 3)
     news = generate_deals(60, 5).deals.slice(0, 20)
     for name, table in (("news", news), ("known", known)):
         if name == "known":
