@@ -2,13 +2,13 @@
 
     python -m benchmarks.splink_side JOB
 
-JOB is a JSON file that `against_splink.splink` writes. Set up as its guides advise: comparisons with
-graded levels, fields that depend on each other in one comparison, term frequencies where values are
-equal by chance, u by random sampling, m by expectation-maximisation in several passes or from the
-labelled duplicates, clusters by connected components. It gets the finished blocking keys, capped
-and refined as ours are, so that it compares the same pairs, and the threshold best on the truth.
-Of a dozen sets of comparisons tried on 10,000 deals, this one did best; one comparison a field,
-with company, domain, e-mail, phone and owner apart, had an F1 lower by 0.15.
+JOB is a JSON file that `against_splink.splink` writes. Set up as its guides advise: comparisons
+with graded levels, fields that depend on each other in one comparison, term frequencies where
+values are equal by chance, u by random sampling, m by expectation-maximisation in several passes or
+from the labelled duplicates, clusters by connected components. It gets the finished blocking keys,
+capped and refined as ours are, so that it compares the same pairs, and the threshold that is best
+on the truth. Of a dozen sets of comparisons tried on 10,000 deals, this one did best; one
+comparison a field, with company, domain, e-mail, phone and owner apart, had an F1 lower by 0.15.
 """
 
 from __future__ import annotations
