@@ -72,6 +72,8 @@ def build(home: Path, deals: Path, labels: Path | None = None) -> Measured:
 
     The answer: ingest (seconds), stages (seconds of each, which add up to the run's), outcome,
     champion (its model type, or None).
+
+    Raises BenchmarkFailed when the run does.
     """
     arguments: list[str | Path] = ["--labels", labels] if labels is not None else []
     return measured(
@@ -99,9 +101,8 @@ class StageClock:
         ended = time.monotonic()
         self.intervals.append((ended - node.seconds, ended, stage(node)))
 
-    def seconds(self) -> dict[str, float]:
+    def seconds(self, now: float) -> dict[str, float]:
         """Seconds of each stage since the clock was started; they add up to all of it."""
-        now = time.monotonic()
         edges = [(at, +1, name) for at, _, name in self.intervals]
         edges += [(at, -1, name) for _, at, name in self.intervals]
         edges.append((now, 0, REST))
@@ -191,7 +192,7 @@ def main() -> None:
         answer["outcome"] = str(retrain(settings, on_node=clock.on_node).outcome)
     else:
         score(settings, on_node=clock.on_node)
-    answer["stages"] = clock.seconds()
+    answer["stages"] = clock.seconds(time.monotonic())
     answer["champion"] = read_champion_type(settings)
     sys.stdout.write(json.dumps(answer))
 
