@@ -51,7 +51,7 @@ def splink_kit(home: Path, files: Files) -> SplinkKit:
 def splink(python: Path, kit: SplinkKit, files: Files, labels: Path | None) -> Measured:
     """Run Splink in a process of its own, with m from labels, or without any.
 
-    The answer: stages (seconds), pair_f1, group_f1, group_precision and group_recall. The pairs
+    The answer: stages (seconds), cpu_seconds, pair_f1, group_f1, group_precision and group_recall. The pairs
     that `files.labels` holds are left out, whether Splink learned from them or not.
     """
     folder = files.deals.parent
@@ -75,17 +75,19 @@ def report(product: Measured, found: Quality, others: dict[str, Measured]) -> st
     rows = [
         ["onedeal", f"{found.pair_f1:.3f}", f"{found.best_pair_f1:.3f}", f"{found.group_f1:.3f}"]
         + [f"{found.group_precision:.3f}", f"{found.group_recall:.3f}"]
-        + [f"{ours:.1f}", "1.00", f"{product.peak_mb / 1000:.2f}"]
+        + [f"{ours:.1f}", "1.00", f"{product.answer['cpu_seconds']:.1f}"]
+        + [f"{product.peak_mb / 1000:.2f}"]
     ]
     for name, run in others.items():
         of = run.answer
         rows.append(
             [name, "", f"{of['pair_f1']:.3f}", f"{of['group_f1']:.3f}"]
             + [f"{of['group_precision']:.3f}", f"{of['group_recall']:.3f}"]
-            + [f"{theirs[name]:.1f}", f"{ours / theirs[name]:.2f}", f"{run.peak_mb / 1000:.2f}"]
+            + [f"{theirs[name]:.1f}", f"{ours / theirs[name]:.2f}", f"{of['cpu_seconds']:.1f}"]
+            + [f"{run.peak_mb / 1000:.2f}"]
         )
     header = ["", "pair F1", "pair F1, best threshold", "group F1", "group precision"]
-    header += ["group recall", "seconds", "onedeal's / its seconds", "peak GB"]
+    header += ["group recall", "seconds", "onedeal's / its seconds", "CPU seconds", "peak GB"]
     written = [table(header, rows)]
     for name, run in {"onedeal": product, **others}.items():
         stages = run.answer["stages"]

@@ -93,7 +93,8 @@ def main() -> None:
         seconds.append(sum(spent.values()))
         of_models.append(seconds[-1] - spent[REST] - spent[TESTS])
         rows.append(
-            [f"{deals:,}", f"{seconds[-1]:.1f}", f"{run.peak_mb / 1000:.2f}"]
+            [f"{deals:,}", f"{seconds[-1]:.1f}", f"{run.answer['cpu_seconds']:.1f}"]
+            + [f"{run.peak_mb / 1000:.2f}"]
             + [f"{spent[stage]:.1f}" for stage in stages]
         )
     first = next((i for i, deals in enumerate(sizes) if deals >= FITTED_FROM), len(sizes))
@@ -108,7 +109,7 @@ def main() -> None:
         )
     plot(options.plot, sizes, seconds, line)
     sys.stdout.write(
-        f"{table(['deals', 'seconds', 'peak GB', *stages], rows)}\n{said} {machine()}\n"
+        f"{table(['deals', 'seconds', 'CPU seconds', 'peak GB', *stages], rows)}\n{said} {machine()}\n"
     )
 
 

@@ -70,8 +70,8 @@ def write_files(folder: Path, generated: GeneratedDeals, labels: pa.Table | None
 def build(home: Path, deals: Path, labels: Path | None = None) -> Measured:
     """From files to groups by `retrain` in a new home, in a process of its own.
 
-    The answer: ingest (seconds), stages (seconds of each, which add up to the run's), outcome,
-    champion (its model type, or None).
+    The answer: ingest (seconds), stages (seconds of each, which add up to the run's),
+    cpu_seconds (of the run), outcome, champion (its model type, or None).
 
     Raises BenchmarkFailed when the run does.
     """
@@ -187,12 +187,13 @@ def main() -> None:
     if options.labels:
         ingest_labels(settings, [options.labels])
     answer: dict[str, Any] = {"ingest": time.monotonic() - started}
-    clock = StageClock()
+    clock, cpu_started = StageClock(), time.process_time()
     if options.command == "retrain":
         answer["outcome"] = str(retrain(settings, on_node=clock.on_node).outcome)
     else:
         score(settings, on_node=clock.on_node)
     answer["stages"] = clock.seconds(time.monotonic())
+    answer["cpu_seconds"] = time.process_time() - cpu_started
     answer["champion"] = read_champion_type(settings)
     sys.stdout.write(json.dumps(answer))
 
