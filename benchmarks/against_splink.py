@@ -51,8 +51,8 @@ def splink_kit(home: Path, files: Files) -> SplinkKit:
 def splink(python: Path, kit: SplinkKit, files: Files, labels: Path | None) -> Measured:
     """Run Splink in a process of its own, with m from labels, or without any.
 
-    The answer: stages (seconds), cpu_seconds, pair_f1, group_f1, group_precision and group_recall. The pairs
-    that `files.labels` holds are left out, whether Splink learned from them or not.
+    The answer: stages (seconds), cpu_seconds, pair_f1, group_f1, group_precision and group_recall.
+    The pairs that `files.labels` holds are left out, whether Splink learned from them or not.
     """
     folder = files.deals.parent
     job = {

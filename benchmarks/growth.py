@@ -108,9 +108,8 @@ def main() -> None:
             f"{fit(sizes[first:], of_models[first:])[0]:.2f}."
         )
     plot(options.plot, sizes, seconds, line)
-    sys.stdout.write(
-        f"{table(['deals', 'seconds', 'CPU seconds', 'peak GB', *stages], rows)}\n{said} {machine()}\n"
-    )
+    header = ["deals", "seconds", "CPU seconds", "peak GB", *stages]
+    sys.stdout.write(f"{table(header, rows)}\n{said} {machine()}\n")
 
 
 if __name__ == "__main__":
