@@ -374,8 +374,9 @@
 
     ),
 
-    -- Of the candidate pairs, the expected duplicates do not count among those that are none.
-    unmatched as (
+    -- Of the candidate pairs, the expected duplicates do not count among those that are none; on a level
+    -- that these would leave empty, some pairs stay.
+    left_over as (
 
         select
             matched.comparison,
@@ -392,6 +393,21 @@
 
         from matched
         cross join expected
+
+    ),
+
+    unmatched as (
+
+        select
+            comparison,
+            level,
+            meaning,
+            pairs,
+            passes,
+            m,
+            u / sum(u) over (partition by comparison) as u
+
+        from left_over
 
     ),
 
