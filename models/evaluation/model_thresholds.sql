@@ -8,13 +8,47 @@
 -- and since no precision is over 1, P <= N(t) / recall(t) at every t: P is the least of these, over the
 -- t that enough pairs reach (Elkan and Noto, "Learning classifiers from only positive and unlabeled data",
 -- KDD 2008; the least ratio as in Blanchard, Lee and Scott, "Semi-supervised novelty detection", JMLR 2010).
+--
+-- Where the groups of labels fell apart, pairs between two of them that straddle the split were not learned
+-- from either, and are many more than those of the validation set: the threshold is chosen on both.
 {%- set champion = champion_model() %}
+{%- set share = var('split_group_validation_share') %}
 
 with
 
 predictions as (
 
     select * from {{ ref('validation_predictions') }}
+
+),
+
+straddling as (
+
+    select * from {{ ref('straddling_predictions') }}
+
+),
+
+-- Of the pairs between groups, both sets together hold s * s + 2 * s * (1 - s) with a share s in validation;
+-- of those within a group it is s. So the former weigh 1 / (2 - s).
+held_out as (
+
+    select
+        model_version,
+        probability,
+        is_duplicate,
+        case when pair_weight > 1 then {{ 1 / (2 - share) }} else 1.0 end as pair_weight
+
+    from predictions
+
+    union all
+
+    select
+        model_version,
+        probability,
+        is_duplicate,
+        {{ 1 / (2 - share) }} as pair_weight
+
+    from straddling
 
 ),
 
@@ -27,6 +61,12 @@ sampled as (
 curve as (
 
     {{ threshold_curve('predictions', ['model_version', 'model_type', 'role'], weight='pair_weight') }}
+
+),
+
+held_out_curve as (
+
+    {{ threshold_curve('held_out', ['model_version'], weight='pair_weight') }}
 
 ),
 
@@ -73,24 +113,24 @@ reaching as (
 labelled_on_grid as (
 
     select
-        curve.model_version,
+        held_out_curve.model_version,
         grid.step,
         grid.log_odds,
         grid.threshold,
-        curve.positives,
-        curve.true_positives,
-        curve.recall,
-        curve.f1_score as labelled_f1_score,
+        held_out_curve.positives,
+        held_out_curve.true_positives,
+        held_out_curve.recall,
+        held_out_curve.f1_score as labelled_f1_score,
         coalesce(reaching.pairs, 0) as reaching
 
     from grid
-    inner join curve
+    inner join held_out_curve
         on
-            grid.threshold <= curve.threshold
-            and grid.threshold > coalesce(curve.next_threshold, -1)
+            grid.threshold <= held_out_curve.threshold
+            and grid.threshold > coalesce(held_out_curve.next_threshold, -1)
     left join reaching
         on
-            curve.model_version = reaching.model_version
+            held_out_curve.model_version = reaching.model_version
             and grid.step = reaching.step
 
 ),
@@ -118,8 +158,10 @@ on_grid as (
         labelled_on_grid.threshold,
         labelled_on_grid.labelled_f1_score,
         least(1, 10 / sqrt(greatest(1, labelled_on_grid.positives))) as bandwidth,
-        least(1, duplicates_in_sample.duplicates * labelled_on_grid.recall / nullif(labelled_on_grid.reaching, 0))
-            as estimated_precision,
+        case
+            when duplicates_in_sample.duplicates is not null and labelled_on_grid.reaching > 0
+                then least(1, duplicates_in_sample.duplicates * labelled_on_grid.recall / labelled_on_grid.reaching)
+        end as estimated_precision,
         2 * least(labelled_on_grid.reaching, duplicates_in_sample.duplicates * labelled_on_grid.recall)
         / (labelled_on_grid.reaching + duplicates_in_sample.duplicates) as estimated_f1_score
 
