@@ -143,7 +143,8 @@ duplicates_in_sample as (
     from labelled_on_grid
 
     where
-        true_positives >= greatest({{ var('threshold_positives') }}, 0.2 * positives)
+        positives >= {{ var('threshold_positives') }}
+        and true_positives >= greatest({{ var('threshold_positives') }} / 3, 0.2 * positives)
         and reaching >= {{ var('threshold_positives') }}
         and '{{ var('threshold_basis') }}' = 'candidate_pairs'
 
