@@ -28,7 +28,8 @@ def main() -> None:
             settings = Settings(Path(home), PROJECT)
             ingest_deals(settings, [folder / "deals.csv"])
             ingest_labels(settings, [folder / "labels.csv"], split=("train", "valid"))
-            result = retrain(settings)
+            # The test pairs are drawn as the labels are, not as the candidate pairs.
+            result = retrain(settings, variables={"threshold_basis": "labelled_pairs"})
             if result.champion is None:
                 sys.stdout.write(f"{folder.name}: no champion. {' '.join(result.reasons)}\n")
                 continue

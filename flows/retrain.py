@@ -133,6 +133,7 @@ def retrain(
     settings: Settings,
     *,
     force: bool = False,
+    variables: Mapping[str, Any] | None = None,
     run: StepRunner = call,
     on_node: OnNode | None = None,
 ) -> RetrainResult:
@@ -142,6 +143,7 @@ def retrain(
     itself.
 
     force: train although nothing is new or the data is stale; the ledger says so.
+    variables: dbt variables of this run that differ from `dbt_project.yml`.
     run: how each step is run. on_node: told of each dbt node as it ends.
 
     Raises RunInProgress when another command is writing, DbtFailed when a model or a data test
@@ -149,7 +151,7 @@ def retrain(
     """
     settings = settings.for_run("retrain")
     run_id = settings.run_id
-    dbt = Dbt(settings, {"run_version": run_id}, on_node)
+    dbt = Dbt(settings, {**(variables or {}), "run_version": run_id}, on_node)
     with writer_lock(settings, "retrain --force" if force else "retrain"):
         healed = run("converge", converge, settings, dbt, run_id)
         freshness = run("freshness", check_freshness, settings, dbt, force)

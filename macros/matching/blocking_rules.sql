@@ -2,7 +2,8 @@
    `block_window_days` of each other. To add a rule, add an entry here.
 
    name: how the rule is called; key (one) or each_of (an array): over the columns of
-   `int_deals__tokens`; refinement: the second key that splits a block over `block_cap`. #}
+   `int_deals__tokens`; refinement: the second key that splits a block over the cap; cap: the deals that
+   a block may have, `block_cap` by default. #}
 {% macro blocking_rules() %}
     {% set cents = 'cast(cast(round(100 * amount) as int64) as string)' %}
     {{ return([
@@ -17,8 +18,18 @@
         {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, ' ~ cents ~ ')'},
         {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, ' ~ cents ~ ')'},
         {'name': 'model_number', 'each_of': long_words('model_numbers', 5), 'refinement': 'company_key'},
+        {'name': 'rare_word', 'each_of': words_of_the_unidentified(), 'refinement': 'company_key', 'cap': var('word_block_cap')},
     ]) }}
 {% endmacro %}
+
+{# Where no domain, e-mail address, phone number or date tells two deals apart or together, as in lists of
+   products, a rare word in the name is what is left. NULL for the other deals: it has no keys. #}
+{% macro words_of_the_unidentified() -%}
+    case
+        when coalesce(domain_root, contact_email, phone) is null and created_day is null
+            then {{ long_words('name_words', 3) }}
+    end
+{%- endmacro %}
 
 {% macro long_words(words, characters) %}
     {{- return(adapter.dispatch('long_words', 'onedeal')(words, characters)) -}}
@@ -66,7 +77,17 @@
     {%- endfor %}
 {%- endmacro %}
 
-{# The keys that make pairs: those of blocks up to `block_cap` as they are, those of larger blocks
+{# How many deals a block of the rule may have. #}
+{% macro block_cap_of(rule) -%}
+    case {{ rule }}
+        {%- for entry in blocking_rules() if entry.cap is defined %}
+        when '{{ entry.name }}' then {{ entry.cap }}
+        {%- endfor %}
+        else {{ var('block_cap') }}
+    end
+{%- endmacro %}
+
+{# The keys that make pairs: those of blocks up to the cap as they are, those of larger blocks
    refined with the rule's second key, and none where that does not help. `block_keys` has the columns
    of `int_deals__block_keys`, `capped_blocks` those of `int_deals__capped_blocks`. #}
 {% macro pairing_keys(block_keys, capped_blocks) -%}

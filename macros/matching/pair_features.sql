@@ -62,6 +62,14 @@
     {% endfor %}
 
     {% for field in ['name', 'record'] %}
+        {% set left, right = array_length_of('l.' ~ field ~ '_codes'), array_length_of('r.' ~ field ~ '_codes') %}
+        {% do features.update({
+            field ~ '_words_most': 'greatest(' ~ left ~ ', ' ~ right ~ ')',
+            field ~ '_words_least': 'least(' ~ left ~ ', ' ~ right ~ ')',
+        }) %}
+    {% endfor %}
+
+    {% for field in ['name', 'record'] %}
         {% set values_shared = array_length_of('s.shared_' ~ field ~ '_numbers') %}
         {% set left, right = array_length_of('l.' ~ field ~ '_numbers'), array_length_of('r.' ~ field ~ '_numbers') %}
         {% do features.update({
