@@ -37,6 +37,8 @@
         deals.description_text,
         {{ unix_day('deals.created_on') }} as created_day,
         {{ unix_day('deals.close_date') }} as close_day,
+        coalesce(codes.name_signature, 0) as name_signature,
+        coalesce(codes.record_signature, 0) as record_signature,
         deals.name_words,
         coalesce(codes.model_numbers, []) as model_numbers,
         deals.name_numbers,
@@ -57,6 +59,8 @@
         select
             deal_id,
             {{ array_agg_where('word', 'is_model_number') }} as model_numbers,
+            bit_or(case when in_name then {{ signature_bit('code') }} else 0 end) as name_signature,
+            bit_or({{ signature_bit('code') }}) as record_signature,
             {%- for field, condition in token_fields().items() %}
             {{ array_agg_where('code', condition) }} as {{ field }}_codes,
             sum(case when {{ condition }} then weight else 0 end) as {{ field }}_weight,

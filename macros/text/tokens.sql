@@ -42,6 +42,11 @@
     )
 {%- endmacro %}
 
+{# The bit of a token in a signature, the set of a deal's tokens in 62 bits: two tokens may share one. #}
+{% macro signature_bit(code) -%}
+    (cast(1 as int64) << cast(mod({{ code }} >> 14, 62) as int64))
+{%- endmacro %}
+
 {# Inverse document frequency, ln(1 + deals / deals with the token), in steps of 1/200: whole numbers
    add up to the same sum in any order, on any engine. #}
 {% macro token_weight(deals, deals_with_token) -%}
