@@ -1,10 +1,11 @@
-{# The words of a deal's name, company and whole record, as arrays, before they are looked up. #}
+{# The words of a deal's name, company and whole record, as arrays, before they are looked up. Company and
+   description are only searched, so their words need no order. #}
 {% macro deal_words(clean_deals) -%}
     select
         deals.*,
         {{ tokenize('name_text') }} as name_words,
-        {{ tokenize('company_text') }} as company_words,
-        {{ tokenize('description_text') }} as description_words,
+        {{ words_in('company_text') }} as company_words,
+        {{ words_in('description_text') }} as description_words,
         {{ tokenize("coalesce(name_text, '') || ' ' || coalesce(company_text, '') || ' ' || coalesce(description_text, '')") }}
             as record_words,
         {{ numbers_in('name_text') }} as name_numbers,
@@ -51,20 +52,22 @@
         {%- for field in token_fields() %}
         coalesce(codes.{{ field }}_codes, []) as {{ field }}_codes,
         coalesce(codes.{{ field }}_weight, 0) as {{ field }}_weight,
-        coalesce(codes.{{ field }}_square_weight, 0) as {{ field }}_square_weight{{ ',' if not loop.last }}
+        coalesce(codes.{{ field }}_square_weight, 0) as {{ field }}_square_weight,
+        coalesce(codes.{{ field }}_digit_words, 0) as {{ field }}_digit_words{{ ',' if not loop.last }}
         {%- endfor %}
 
     from {{ words }} as deals
     left join (
         select
             deal_id,
-            {{ array_agg_where('word', 'is_model_number') }} as model_numbers,
+            {{ array_agg_where('word', code_is_model_number('code')) }} as model_numbers,
             bit_or(case when in_name then {{ signature_bit('code') }} else 0 end) as name_signature,
             bit_or({{ signature_bit('code') }}) as record_signature,
             {%- for field, condition in token_fields().items() %}
             {{ array_agg_where('code', condition) }} as {{ field }}_codes,
-            sum(case when {{ condition }} then weight else 0 end) as {{ field }}_weight,
-            sum(case when {{ condition }} then weight * weight else 0 end) as {{ field }}_square_weight{{ ',' if not loop.last }}
+            cast(sum(case when {{ condition }} then weight else 0 end) as int64) as {{ field }}_weight,
+            cast(sum(case when {{ condition }} then weight * weight else 0 end) as int64) as {{ field }}_square_weight,
+            cast(sum(case when {{ condition }} then (code >> 12) & 1 else 0 end) as int64) as {{ field }}_digit_words{{ ',' if not loop.last }}
             {%- endfor %}
 
         from (
@@ -74,7 +77,6 @@
                 word_rows.in_name,
                 word_rows.in_company,
                 word_rows.in_description,
-                {{ is_model_number('word_rows.word') }} as is_model_number,
                 coalesce(statistics.weight, {{ token_weight_base() - 1 }}) as weight,
                 coalesce(statistics.code, {{ token_code('word_rows.word', token_weight_base() - 1) }}) as code
 

@@ -109,6 +109,11 @@
     {{ aggregate_codes(codes, 'sum', '(code >> 12) & 1') }}
 {%- endmacro %}
 
+{# Whether the token is a model number. #}
+{% macro code_is_model_number(code) -%}
+    ({{ code }} >> 13) & 1 = 1
+{%- endmacro %}
+
 {# How many of the tokens are model numbers. #}
 {% macro codes_model_numbers(codes) -%}
     {{ aggregate_codes(codes, 'sum', '(code >> 13) & 1') }}

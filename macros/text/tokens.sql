@@ -80,6 +80,24 @@
 {%- endmacro %}
 
 
+{% macro words_in(text) %}
+    {{- return(adapter.dispatch('words_in', 'onedeal')(text)) -}}
+{% endmacro %}
+
+{% macro default__words_in(text) %}
+    {{ exceptions.raise_compiler_error("words_in has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# The same words as they stand, repeated ones included. #}
+{% macro bigquery__words_in(text) -%}
+    array(select trim(word, '.') from unnest(split(coalesce({{ text }}, ''), ' ')) as word)
+{%- endmacro %}
+
+{% macro duckdb__words_in(text) -%}
+    list_transform(string_split(coalesce({{ text }}, ''), ' '), lambda word: trim(word, '.'))
+{%- endmacro %}
+
+
 {% macro numbers_in(text) %}
     {{- return(adapter.dispatch('numbers_in', 'onedeal')(text)) -}}
 {% endmacro %}
