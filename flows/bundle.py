@@ -100,8 +100,6 @@ def write_bundle(
     replaced. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS is missing.
     """
-    import pyarrow.parquet as pq
-
     lacking = [name for name in STEPS.values() if name not in sql]
     if lacking:
         raise BundleError(
@@ -114,8 +112,7 @@ def write_bundle(
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
     for name, relation in {**RELATIONS, MATCH_WEIGHTS: weights_relation(model_version)}.items():
-        table = warehouse.arrow(f"select * from {warehouse.name(relation)}")
-        pq.write_table(table, aside / f"{name}.parquet", compression="zstd")
+        warehouse.export(relation, aside / f"{name}.parquet")
     model = (
         as_stored_model()
         if model_type == FELLEGI_SUNTER

@@ -40,8 +40,8 @@
 {# The cap of a rule's blocks, by the rule's name. `block_cap` bounds all of them. #}
 {% macro block_cap_of(rule) -%}
     case {{ rule }}
-        {%- for entry in blocking_rules() if entry.cap is defined and entry.cap < var('block_cap') %}
-        when '{{ entry.name }}' then {{ entry.cap }}
+        {%- for entry in blocking_rules() if entry.cap is defined %}
+        when '{{ entry.name }}' then {{ [entry.cap, var('block_cap')] | min }}
         {%- endfor %}
         else {{ var('block_cap') }}
     end
