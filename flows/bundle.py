@@ -54,6 +54,9 @@ RELATIONS = {
 }
 """Name of the relation in the bundle's SQL (and of its file), and the warehouse table it copies."""
 
+EXPORT_MEMORY = "1GB"
+"""What the warehouse may take in this process while a bundle is written; more goes to disk."""
+
 MATCH_WEIGHTS = "match_weights"
 """The same of the one relation that is the model version's own."""
 
@@ -111,6 +114,7 @@ def write_bundle(
     if aside.exists():
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
+    warehouse.limit_memory(EXPORT_MEMORY)
     for name, relation in {**RELATIONS, MATCH_WEIGHTS: weights_relation(model_version)}.items():
         warehouse.export(relation, aside / f"{name}.parquet")
     model = (
