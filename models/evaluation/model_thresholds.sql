@@ -247,14 +247,14 @@ final as (
         thresholds.model_type,
         thresholds.role,
         thresholds.threshold,
-        case when duplicates_in_sample.duplicates is null then 'labelled_pairs' else 'candidate_pairs' end
-            as threshold_basis,
         thresholds.n_pairs,
         thresholds.n_positives,
         thresholds.average_precision,
         thresholds.recall_at_precision,
         on_grid.estimated_precision,
-        on_grid.estimated_f1_score
+        on_grid.estimated_f1_score,
+        case when duplicates_in_sample.duplicates is null then 'labelled_pairs' else 'candidate_pairs' end
+            as threshold_basis
 
     from thresholds
     cross join duplicates_in_sample
