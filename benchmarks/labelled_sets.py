@@ -1,6 +1,6 @@
 """Quality on labelled data sets: F1 of the champion on the test pairs.
 
-    python benchmarks/labelled_sets.py FOLDER...
+    python -m benchmarks.labelled_sets FOLDER...
 
 Each FOLDER holds `deals.csv` and `labels.csv` with a column `split` (train, valid, test): the
 public entity-resolution benchmarks in the shape of deals. Trains by `onedeal retrain` on the train

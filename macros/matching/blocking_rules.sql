@@ -139,7 +139,7 @@
    `screen_points` are asked for. A pair of renewals of one company passes or fails in nanoseconds here,
    where its features take microseconds. #}
 {% macro passes_screen() -%}
-    coalesce(abs(l.created_day - r.created_day) <= {{ var('block_window_days') }}, true)
+    {{ within_block_window() }}
     and case
             when {{ amount_ratio() }} >= 0.8 or abs({{ amount_ratio() }} - 0.1) < 0.001 then 2
             when {{ amount_ratio() }} is null then 1
@@ -150,6 +150,11 @@
         + {{ signature_points('name_signature') }}
         + {{ signature_points('record_signature') }}
         >= {{ var('screen_points') }}
+{%- endmacro %}
+
+{# Whether the deals `l` and `r` were created close enough; an unknown date is no reason against. #}
+{% macro within_block_window() -%}
+    coalesce(abs(l.created_day - r.created_day) <= {{ var('block_window_days') }}, true)
 {%- endmacro %}
 
 {% macro days_points(day) -%}
