@@ -47,14 +47,15 @@ format: $(VENV)/dev profiles.yml ## Rewrite Python and SQL in the project's styl
 docs: setup ## Write dbt's documentation, with the lineage, to target/static_index.html
 	@$(BIN)/dbt --quiet docs generate --static
 
-benchmark: $(VENV)/dev profiles.yml ## Measure quality and speed
-	@$(BIN)/python -m benchmarks
+benchmark: $(VENV)/dev $(VENV)/benchmark/ready profiles.yml ## Measure quality and speed (SIZE=--full: to 3,000,000 deals)
+	@$(BIN)/python -m benchmarks $(SIZE)
 
 lock: $(VENV)/dev ## Compile requirements/ anew (UPGRADE=--upgrade takes newer versions)
 	@$(LOCK) --extra local --extra gcp --extra serving --extra dev --output-file requirements/dev.txt
 	@$(LOCK) --extra local --constraint requirements/dev.txt --output-file requirements/local.txt
 	@$(LOCK) --extra gcp --constraint requirements/dev.txt --output-file requirements/gcp.txt
 	@$(COMPILE) --group emulator --output-file requirements/emulator.txt
+	@$(COMPILE) --group benchmark --output-file requirements/benchmark.txt
 
 clean: ## Remove what was installed and generated; .onedeal and profiles.yml stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build logs target
@@ -86,4 +87,11 @@ $(VENV)/emulator/ready: requirements/emulator.txt | $(BIN)/python
 	@echo 'Installing the emulated BigQuery into $(VENV)/emulator ...'
 	@$(BIN)/python -m venv $(VENV)/emulator
 	@$(VENV)/emulator/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/emulator.txt
+	@touch $@
+
+# Splink, which the benchmarks compare with.
+$(VENV)/benchmark/ready: requirements/benchmark.txt | $(BIN)/python
+	@echo 'Installing Splink into $(VENV)/benchmark ...'
+	@$(BIN)/python -m venv $(VENV)/benchmark
+	@$(VENV)/benchmark/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/benchmark.txt
 	@touch $@

@@ -10,17 +10,17 @@ incoming_pairing_keys as (
 final as (
 
     select distinct
-        {{ pair_id('least(incoming.deal_id, known.deal_id)', 'greatest(incoming.deal_id, known.deal_id)') }} as pair_id,
-        least(incoming.deal_id, known.deal_id) as deal_id_a,
-        greatest(incoming.deal_id, known.deal_id) as deal_id_b
+        {{ pair_id('least(l.deal_id, r.deal_id)', 'greatest(l.deal_id, r.deal_id)') }} as pair_id,
+        least(l.deal_id, r.deal_id) as deal_id_a,
+        greatest(l.deal_id, r.deal_id) as deal_id_b
 
-    from incoming_pairing_keys as incoming
-    inner join pairing_keys as known
+    from incoming_pairing_keys as l
+    inner join pairing_keys as r
         on
-            incoming.rule = known.rule
-            and incoming.pairing_key = known.pairing_key
-            and incoming.deal_id <> known.deal_id
-            and {{ within_block_window('incoming.created_day', 'known.created_day') }}
+            l.rule = r.rule
+            and l.pairing_key = r.pairing_key
+            and l.deal_id <> r.deal_id
+            and {{ passes_screen() }}
 
 )
 

@@ -9,7 +9,7 @@ words as (
 
 final as (
 
-    {{ deal_tokens('words', 'token_statistics') }}
+    {{ deal_tokens('incoming_clean', 'words', 'token_statistics') }}
 
 )
 

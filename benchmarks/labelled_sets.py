@@ -1,6 +1,6 @@
 """Quality on labelled data sets: F1 of the champion on the test pairs.
 
-    python benchmarks/labelled_sets.py FOLDER...
+    python -m benchmarks.labelled_sets FOLDER...
 
 Each FOLDER holds `deals.csv` and `labels.csv` with a column `split` (train, valid, test): the
 public entity-resolution benchmarks in the shape of deals. Trains by `onedeal retrain` on the train
@@ -28,7 +28,8 @@ def main() -> None:
             settings = Settings(Path(home), PROJECT)
             ingest_deals(settings, [folder / "deals.csv"])
             ingest_labels(settings, [folder / "labels.csv"], split=("train", "valid"))
-            result = retrain(settings)
+            # The test pairs are drawn as the labels are, not as the candidate pairs.
+            result = retrain(settings, variables={"threshold_basis": "labelled_pairs"})
             if result.champion is None:
                 sys.stdout.write(f"{folder.name}: no champion. {' '.join(result.reasons)}\n")
                 continue

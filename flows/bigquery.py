@@ -136,6 +136,13 @@ class BigQueryWarehouse:
             safe=False,
         )
 
+    def export(self, relation: str, path: Path) -> None:
+        """Write a relation's rows to a new Parquet file."""
+        import pyarrow.parquet as pq
+
+        table = self.arrow(f"select * from {self.name(relation)}")
+        pq.write_table(table, path, compression="zstd")
+
     def append(
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
     ) -> int:

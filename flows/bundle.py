@@ -54,6 +54,9 @@ RELATIONS = {
 }
 """Name of the relation in the bundle's SQL (and of its file), and the warehouse table it copies."""
 
+EXPORT_MEMORY = "1GB"
+"""What the warehouse may take in this process while a bundle is written; more goes to disk."""
+
 MATCH_WEIGHTS = "match_weights"
 """The same of the one relation that is the model version's own."""
 
@@ -100,8 +103,6 @@ def write_bundle(
     replaced. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS is missing.
     """
-    import pyarrow.parquet as pq
-
     lacking = [name for name in STEPS.values() if name not in sql]
     if lacking:
         raise BundleError(
@@ -113,9 +114,9 @@ def write_bundle(
     if aside.exists():
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
+    warehouse.limit_memory(EXPORT_MEMORY)
     for name, relation in {**RELATIONS, MATCH_WEIGHTS: weights_relation(model_version)}.items():
-        table = warehouse.arrow(f"select * from {warehouse.name(relation)}")
-        pq.write_table(table, aside / f"{name}.parquet", compression="zstd")
+        warehouse.export(relation, aside / f"{name}.parquet")
     model = (
         as_stored_model()
         if model_type == FELLEGI_SUNTER

@@ -15,7 +15,8 @@ class Evaluation:
     """One model's figures on the validation pairs: a row of `model_evaluation`.
 
     None where a figure can't be computed. All but the counts and `log_loss` are in [0, 1];
-    `threshold` is the probability from which on a pair is called a duplicate.
+    `threshold` is the probability from which on a pair is called a duplicate. The estimated figures
+    are those at the threshold over all candidate pairs.
     """
 
     model_version: str
@@ -31,6 +32,8 @@ class Evaluation:
     roc_auc: float | None = None
     average_precision: float | None = None
     recall_at_precision: float | None = None
+    estimated_precision: float | None = None
+    estimated_f1_score: float | None = None
     calibration_error: float | None = None
 
 
@@ -152,18 +155,21 @@ class Decision:
 
 
 def choose(candidates: Sequence[Evaluation]) -> Evaluation:
-    """The candidate that goes to the gate: highest average precision on the validation pairs.
+    """The candidate that goes to the gate: highest estimated F1 over all candidate pairs.
 
-    A tie goes to the lower log-loss, then to the name that sorts last, so that the choice never
-    depends on the order of the rows. Raises ValueError when there is no candidate.
+    Where it could not be estimated, or is equal, the highest average precision on the validation
+    pairs. A tie goes to the lower log-loss, then to the name that sorts last, so that the choice
+    never depends on the order of the rows. Raises ValueError when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidate to choose from")
 
-    def rank(candidate: Evaluation) -> tuple[float, float, str]:
+    def rank(candidate: Evaluation) -> tuple[float, float, float, str]:
+        estimated = _number(candidate.estimated_f1_score)
         average_precision = _number(candidate.average_precision)
         log_loss = _number(candidate.log_loss)
         return (
+            -1.0 if estimated is None else estimated,
             -1.0 if average_precision is None else average_precision,
             -math.inf if log_loss is None else -log_loss,
             candidate.model_version,

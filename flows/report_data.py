@@ -31,6 +31,12 @@ METRICS = (
     ("recall", "Recall", "Of the true duplicates, the share that is found."),
     ("f1_score", "F1", "Harmonic mean of precision and recall."),
     (
+        "estimated_f1_score",
+        "F1 over all pairs",
+        "The same over all candidate pairs that nobody judged, estimated: labels are not drawn as "
+        "they are.",
+    ),
+    (
         "recall_at_precision",
         "Recall at the required precision",
         "The highest recall at which the precision that is asked for still holds.",

@@ -140,6 +140,7 @@ def retrain(
     settings: Settings,
     *,
     force: bool = False,
+    variables: Mapping[str, Any] | None = None,
     run: StepRunner = call,
     on_node: OnNode | None = None,
 ) -> RetrainResult:
@@ -149,6 +150,7 @@ def retrain(
     itself.
 
     force: train although nothing is new or the data is stale; the ledger says so.
+    variables: dbt variables of this run that differ from `dbt_project.yml`.
     run: how each step is run. on_node: told of each dbt node as it ends.
 
     A candidate that passes the gate but not its canary on Vertex AI is taken back.
@@ -158,7 +160,7 @@ def retrain(
     """
     settings = settings.for_run("retrain")
     run_id = settings.run_id
-    dbt = Dbt(settings, {"run_version": run_id}, on_node)
+    dbt = Dbt(settings, {**(variables or {}), "run_version": run_id}, on_node)
     with writer_lock(settings, "retrain --force" if force else "retrain"):
         vertex = read_vertex_settings(settings)
         if vertex is not None:

@@ -96,6 +96,9 @@ class Warehouse(Protocol):
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
         """The result as an Arrow table."""
 
+    def export(self, relation: str, path: Path) -> None:
+        """Write a relation's rows to a new Parquet file."""
+
     def append(
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
     ) -> int:
@@ -215,6 +218,16 @@ class DuckDBWarehouse:
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
         """The result as an Arrow table."""
         return self.connection.sql(sql, params=list(params)).to_arrow_table()
+
+    def export(self, relation: str, path: Path) -> None:
+        """Write a relation's rows to a new Parquet file, as a stream."""
+        target = str(path).replace("'", "''")
+        # The order means nothing, and keeping it costs memory.
+        self.execute("set preserve_insertion_order = false")
+        self.execute(
+            f"copy (from {self.name(relation)}) to '{target}' (format parquet, compression zstd)"
+        )
+        self.execute("reset preserve_insertion_order")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

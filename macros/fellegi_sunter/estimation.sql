@@ -1,8 +1,9 @@
 {# The statements behind the materialization `expectation_maximization`. `patterns` is a SELECT with the
    columns of `int_pairs__comparison_patterns`. #}
 
-{# Per comparison and level: u, the share of the level among the pairs that can be compared. Half a pair
-   more on each level, so that none is impossible. #}
+{# Per comparison and level: u, the share of the level among the pairs that can be compared, before the
+   screen: pairs that pass it agree on some things because they differ on others. Half a pair more on each
+   level, so that none is impossible. #}
 {% macro fellegi_sunter_base(patterns) -%}
     with
 
@@ -24,7 +25,8 @@
         select
             '{{ comparison.name }}' as comparison,
             {{ comparison.name }} as level,
-            sum(pairs) as pairs
+            sum(pairs) as pairs,
+            sum(unscreened_pairs) as unscreened_pairs
 
         from patterns
 
@@ -41,8 +43,8 @@
         levels.level,
         levels.meaning,
         coalesce(counted.pairs, 0) as pairs,
-        (coalesce(counted.pairs, 0) + 0.5)
-            / sum(coalesce(counted.pairs, 0) + 0.5) over (partition by levels.comparison) as u
+        (coalesce(counted.unscreened_pairs, 0) + 0.5)
+            / sum(coalesce(counted.unscreened_pairs, 0) + 0.5) over (partition by levels.comparison) as u
 
     from levels
     left join counted on levels.comparison = counted.comparison and levels.level = counted.level
@@ -71,7 +73,8 @@
     from patterns
 
     where
-        {{ name }} is not null
+        pairs > 0
+        and {{ name }} is not null
         {%- for fixed in pass.fixed %}
         and {{ fixed }} = {{ exact_level(fixed) }}
         {%- endfor %}
@@ -319,6 +322,7 @@
 
         select
             coalesce(sum(pairs), 0) as pairs,
+            coalesce(sum(unscreened_pairs), 0) as unscreened_pairs,
             {% for comparison in pair_comparisons() %}
             coalesce(sum(case when {{ comparison.name }} is not null then pairs end), 0) / nullif(sum(pairs), 0)
                 as {{ comparison.name }}_known{{ ',' if not loop.last }}
@@ -366,6 +370,7 @@
 
         select
             totals.pairs,
+            greatest(totals.unscreened_pairs, totals.pairs) as unscreened_pairs,
             pooled_passes.passes,
             least(coalesce(pooled_passes.duplicates, 0), 0.5 * totals.pairs) as duplicates
 
@@ -374,8 +379,9 @@
 
     ),
 
-    -- Of the candidate pairs, the expected duplicates do not count among those that are none.
-    unmatched as (
+    -- Of the pairs before the screen, the expected duplicates do not count among those that are none; on a level
+    -- that these would leave empty, some pairs stay.
+    left_over as (
 
         select
             matched.comparison,
@@ -385,13 +391,28 @@
             matched.passes,
             matched.m,
             greatest(
-                (matched.u - matched.m * coalesce(expected.duplicates / nullif(expected.pairs, 0), 0))
-                    / (1 - coalesce(expected.duplicates / nullif(expected.pairs, 0), 0)),
+                (matched.u - matched.m * coalesce(expected.duplicates / nullif(expected.unscreened_pairs, 0), 0))
+                    / (1 - coalesce(expected.duplicates / nullif(expected.unscreened_pairs, 0), 0)),
                 matched.u / 20
             ) as u
 
         from matched
         cross join expected
+
+    ),
+
+    unmatched as (
+
+        select
+            comparison,
+            level,
+            meaning,
+            pairs,
+            passes,
+            m,
+            u / sum(u) over (partition by comparison) as u
+
+        from left_over
 
     ),
 

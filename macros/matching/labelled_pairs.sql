@@ -1,11 +1,15 @@
 {# The labelled pairs of one side of the split, with their features. Both deals stand on that side;
-   a pair that straddles the split is in neither set. Only groups that fell apart have such pairs, and
-   those between two of their groups come in with the share squared where pairs within one come in
-   with the share: they weigh 1 / share, so that the set is as hard as what it was drawn from
+   a pair with one on either is in neither set, but in that of `straddling`. Only groups that fell apart
+   have such pairs. Those between two of their groups come in with the share squared where pairs within
+   one come in with the share: they weigh 1 / share, so that the set is as hard as what it was drawn from
    (Horvitz-Thompson). #}
 {% macro labelled_pairs(split) -%}
     {%- set validation_share = var('split_group_validation_share') -%}
-    {%- set share = validation_share if split == 'validation' else 1 - validation_share -%}
+    {%- set share = {
+        'training': 1 - validation_share,
+        'validation': validation_share,
+        'straddling': 2 * (1 - validation_share),
+    }[split] -%}
     with
 
     labels as (
@@ -51,7 +55,11 @@
                 labels.deal_id_a = pair_features.deal_id_a
                 and labels.deal_id_b = pair_features.deal_id_b
 
+        {% if split == 'straddling' -%}
+        where groups_a.split <> groups_b.split
+        {%- else -%}
         where groups_a.split = '{{ split }}' and groups_b.split = '{{ split }}'
+        {%- endif %}
 
     )
 

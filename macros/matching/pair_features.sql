@@ -5,7 +5,7 @@
    Every feature is symmetric: which deal is the left one changes nothing. None is ever NULL: a value
    missing on a side is neither a match nor a mismatch, and has a flag of its own. #}
 
-{# Arrays that several features share, computed once a pair: name -> expression. #}
+{# Arrays and counts that several features share, computed once a pair: name -> expression. #}
 {% macro pair_token_sets() %}
     {% set sets = {} %}
     {% for field in token_fields() %}
@@ -27,6 +27,10 @@
     {% do sets.update({
         'left_lacking': lacking_codes('l.name_codes', 'r.record_stems'),
         'right_lacking': lacking_codes('r.name_codes', 'l.record_stems'),
+        'left_words_found': words_found_in('l.name_words', 'r.record_compact'),
+        'right_words_found': words_found_in('r.name_words', 'l.record_compact'),
+        'left_models_found': words_found_in('l.model_numbers', 'r.record_compact'),
+        'right_models_found': words_found_in('r.model_numbers', 'l.record_compact'),
     }) %}
     {{ return(sets) }}
 {% endmacro %}
@@ -51,13 +55,22 @@
 
     {% for field in ['name', 'residual', 'record'] %}
         {% set left, right = codes_rarest('s.left_only_' ~ field), codes_rarest('s.right_only_' ~ field) %}
-        {% set left_numbers, right_numbers = codes_numbers('s.left_only_' ~ field), codes_numbers('s.right_only_' ~ field) %}
+        {% set numbers_shared = codes_numbers('s.shared_' ~ field) %}
+        {% set left_numbers, right_numbers = 'l.' ~ field ~ '_digit_words', 'r.' ~ field ~ '_digit_words' %}
         {% do features.update({
             field ~ '_rarest_unmatched_most': 'greatest(' ~ left ~ ', ' ~ right ~ ') / 200',
             field ~ '_rarest_unmatched_least': 'least(' ~ left ~ ', ' ~ right ~ ') / 200',
-            field ~ '_numbers_shared': codes_numbers('s.shared_' ~ field),
-            field ~ '_numbers_unmatched_most': 'greatest(' ~ left_numbers ~ ', ' ~ right_numbers ~ ')',
-            field ~ '_numbers_unmatched_least': 'least(' ~ left_numbers ~ ', ' ~ right_numbers ~ ')',
+            field ~ '_numbers_shared': numbers_shared,
+            field ~ '_numbers_unmatched_most': 'greatest(' ~ left_numbers ~ ', ' ~ right_numbers ~ ') - ' ~ numbers_shared,
+            field ~ '_numbers_unmatched_least': 'least(' ~ left_numbers ~ ', ' ~ right_numbers ~ ') - ' ~ numbers_shared,
+        }) %}
+    {% endfor %}
+
+    {% for field in ['name', 'record'] %}
+        {% set left, right = array_length_of('l.' ~ field ~ '_codes'), array_length_of('r.' ~ field ~ '_codes') %}
+        {% do features.update({
+            field ~ '_words_most': 'greatest(' ~ left ~ ', ' ~ right ~ ')',
+            field ~ '_words_least': 'least(' ~ left ~ ', ' ~ right ~ ')',
         }) %}
     {% endfor %}
 
@@ -82,10 +95,8 @@
         'record_rarest_number_shared': codes_rarest_number('s.shared_record') ~ ' / 200',
     }) %}
 
-    {% set left_words = words_found_in('l.name_words', 'r.record_compact') %}
-    {% set right_words = words_found_in('r.name_words', 'l.record_compact') %}
-    {% set left_models = words_found_in('l.model_numbers', 'r.record_compact') %}
-    {% set right_models = words_found_in('r.model_numbers', 'l.record_compact') %}
+    {% set left_words, right_words = 's.left_words_found', 's.right_words_found' %}
+    {% set left_models, right_models = 's.left_models_found', 's.right_models_found' %}
     {% set left_unfound = array_length_of('l.model_numbers') ~ ' - ' ~ left_models %}
     {% set right_unfound = array_length_of('r.model_numbers') ~ ' - ' ~ right_models %}
     {% set longest_left = longest_word_found_in('l.model_numbers', 'r.record_compact') %}

@@ -3,8 +3,9 @@
 
    The model's SELECT gives comparison patterns, as `int_pairs__comparison_patterns` does: some thousand
    rows, whatever the number of pairs. u, the share of a level among pairs that are none, is its share
-   among all candidate pairs: all but a few of these are none, and they agree on what they were blocked
-   by as often as pairs that will be scored. m, its share among duplicates, is estimated in each of the
+   among pairs that share a blocking key: all but a few of these are none, and they agree on what they were
+   blocked by as often as pairs that will be scored. The screen has not chosen among them (see
+   `int_pairs__unscreened`): what it lets through agrees too often. m, its share among duplicates, is estimated in each of the
    `estimation_passes()` for the comparisons that the pass does not fix; the passes' duplicates are its
    weights. All passes go through the same rounds of plain SQL. #}
 {% materialization expectation_maximization, default %}

@@ -18,6 +18,28 @@
 {%- endmacro %}
 
 
+{% macro codes_with_mark(marked_codes, condition) %}
+    {{- return(adapter.dispatch('codes_with_mark', 'onedeal')(marked_codes, condition)) -}}
+{% endmacro %}
+
+{% macro default__codes_with_mark(marked_codes, condition) %}
+    {{ exceptions.raise_compiler_error("codes_with_mark has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# The codes whose marks meet the condition, without the marks, in order. #}
+{% macro bigquery__codes_with_mark(marked_codes, condition) -%}
+    array(
+        select code & {{ 2 ** 58 - 1 }} from unnest({{ marked_codes }}) as code where {{ condition }} order by 1
+    )
+{%- endmacro %}
+
+{% macro duckdb__codes_with_mark(marked_codes, condition) -%}
+    list_sort(list_transform(
+        list_filter({{ marked_codes }}, lambda code: {{ condition }}), lambda code: code & {{ 2 ** 58 - 1 }}
+    ))
+{%- endmacro %}
+
+
 {% macro codes_contain(codes, code) %}
     {{- return(adapter.dispatch('codes_contain', 'onedeal')(codes, code)) -}}
 {% endmacro %}
@@ -57,13 +79,13 @@
     {{ exceptions.raise_compiler_error("code_stems has no implementation for " ~ adapter.type()) }}
 {% endmacro %}
 
-{# The distinct stems of the tokens: the 20 high bits of their codes. #}
+{# The distinct stems of the tokens: the 20 high bits of their codes, below the marks. #}
 {% macro bigquery__code_stems(codes) -%}
-    array(select distinct code >> 38 from unnest({{ codes }}) as code order by 1)
+    array(select distinct (code >> 38) & 1048575 from unnest({{ codes }}) as code order by 1)
 {%- endmacro %}
 
 {% macro duckdb__code_stems(codes) -%}
-    list_sort(list_distinct(list_transform({{ codes }}, lambda code: code >> 38)))
+    list_sort(list_distinct(list_transform({{ codes }}, lambda code: (code >> 38) & 1048575)))
 {%- endmacro %}
 
 
@@ -107,6 +129,11 @@
 {# How many of the tokens hold a digit. #}
 {% macro codes_numbers(codes) -%}
     {{ aggregate_codes(codes, 'sum', '(code >> 12) & 1') }}
+{%- endmacro %}
+
+{# Whether the token is a model number. #}
+{% macro code_is_model_number(code) -%}
+    ({{ code }} >> 13) & 1 = 1
 {%- endmacro %}
 
 {# How many of the tokens are model numbers. #}
@@ -182,7 +209,7 @@
 {%- endmacro %}
 
 {% macro duckdb__array_agg_where(expression, condition) -%}
-    coalesce(list({{ expression }} order by {{ expression }}) filter (where {{ condition }}), [])
+    list_sort(coalesce(list({{ expression }}) filter (where {{ condition }}), []))
 {%- endmacro %}
 
 

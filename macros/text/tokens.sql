@@ -42,6 +42,11 @@
     )
 {%- endmacro %}
 
+{# The bit of a token in a signature, the set of a deal's tokens in 62 bits: two tokens may share one. #}
+{% macro signature_bit(code) -%}
+    (cast(1 as int64) << cast(mod({{ code }} >> 14, 62) as int64))
+{%- endmacro %}
+
 {# Inverse document frequency, ln(1 + deals / deals with the token), in steps of 1/200: whole numbers
    add up to the same sum in any order, on any engine. #}
 {% macro token_weight(deals, deals_with_token) -%}
@@ -72,6 +77,24 @@
         list_transform(string_split(coalesce({{ text }}, ''), ' '), lambda word: trim(word, '.')),
         lambda word: word <> ''
     )))
+{%- endmacro %}
+
+
+{% macro words_in(text) %}
+    {{- return(adapter.dispatch('words_in', 'onedeal')(text)) -}}
+{% endmacro %}
+
+{% macro default__words_in(text) %}
+    {{ exceptions.raise_compiler_error("words_in has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# The same words as they stand, repeated ones included. #}
+{% macro bigquery__words_in(text) -%}
+    array(select trim(word, '.') from unnest(split(coalesce({{ text }}, ''), ' ')) as word)
+{%- endmacro %}
+
+{% macro duckdb__words_in(text) -%}
+    list_transform(string_split(coalesce({{ text }}, ''), ' '), lambda word: trim(word, '.'))
 {%- endmacro %}
 
 

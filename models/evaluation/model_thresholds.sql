@@ -1,4 +1,18 @@
-{%- set champion = champion_model() -%}
+-- Labels are not drawn as the candidate pairs are: two in five may be duplicates where one candidate pair
+-- in a hundred is, and a threshold that is right for the ones is far too low for the others. What labels
+-- do tell is recall(t): those called duplicates are taken for a fair sample of the duplicates. How many
+-- candidate pairs N(t) reach t is counted. With P duplicates in all,
+--
+--     precision(t) = P recall(t) / N(t),    F1(t) = 2 P recall(t) / (N(t) + P)
+--
+-- and since no precision is over 1, P <= N(t) / recall(t) at every t: P is the least of these, over the
+-- t that enough pairs reach (Elkan and Noto, "Learning classifiers from only positive and unlabeled data",
+-- KDD 2008; the least ratio as in Blanchard, Lee and Scott, "Semi-supervised novelty detection", JMLR 2010).
+--
+-- Where the groups of labels fell apart, pairs between two of them that straddle the split were not learned
+-- from either, and are many more than those of the validation set: the threshold is chosen on both.
+{%- set champion = champion_model() %}
+{%- set share = var('split_group_validation_share') %}
 
 with
 
@@ -8,9 +22,51 @@ predictions as (
 
 ),
 
+straddling as (
+
+    select * from {{ ref('straddling_predictions') }}
+
+),
+
+-- Of the pairs between groups, both sets together hold s * s + 2 * s * (1 - s) with a share s in validation;
+-- of those within a group it is s. So the former weigh 1 / (2 - s).
+held_out as (
+
+    select
+        model_version,
+        probability,
+        is_duplicate,
+        case when pair_weight > 1 then {{ 1 / (2 - share) }} else 1.0 end as pair_weight
+
+    from predictions
+
+    union all
+
+    select
+        model_version,
+        probability,
+        is_duplicate,
+        {{ 1 / (2 - share) }} as pair_weight
+
+    from straddling
+
+),
+
+sampled as (
+
+    select * from {{ ref('sampled_predictions') }}
+
+),
+
 curve as (
 
     {{ threshold_curve('predictions', ['model_version', 'model_type', 'role'], weight='pair_weight') }}
+
+),
+
+held_out_curve as (
+
+    {{ threshold_curve('held_out', ['model_version'], weight='pair_weight') }}
 
 ),
 
@@ -18,6 +74,7 @@ curve as (
 grid as (
 
     select
+        replicate as step,
         (replicate - 61) / 10.0 as log_odds,
         1 / (1 + exp((61 - replicate) / 10.0)) as threshold
 
@@ -25,20 +82,92 @@ grid as (
 
 ),
 
--- None above the highest probability: there F1 is 0.
-f1_on_grid as (
+sampled_by_step as (
 
     select
-        curve.model_version,
+        model_version,
+        {{ log_odds_step('probability') }} as step,
+        count(*) as pairs
+
+    from sampled
+
+    group by model_version, {{ log_odds_step('probability') }}
+
+),
+
+reaching as (
+
+    select
+        sampled_by_step.model_version,
+        grid.step,
+        sum(sampled_by_step.pairs) as pairs
+
+    from sampled_by_step
+    inner join grid on sampled_by_step.step >= grid.step
+
+    group by sampled_by_step.model_version, grid.step
+
+),
+
+-- None above the highest probability: there F1 is 0.
+labelled_on_grid as (
+
+    select
+        held_out_curve.model_version,
+        grid.step,
         grid.log_odds,
-        curve.f1_score,
-        least(1, 10 / sqrt(greatest(1, curve.positives))) as bandwidth
+        grid.threshold,
+        held_out_curve.positives,
+        held_out_curve.true_positives,
+        held_out_curve.recall,
+        held_out_curve.f1_score as labelled_f1_score,
+        coalesce(reaching.pairs, 0) as reaching
 
     from grid
-    inner join curve
+    inner join held_out_curve
         on
-            grid.threshold <= curve.threshold
-            and grid.threshold > coalesce(curve.next_threshold, -1)
+            grid.threshold <= held_out_curve.threshold
+            and grid.threshold > coalesce(held_out_curve.next_threshold, -1)
+    left join reaching
+        on
+            held_out_curve.model_version = reaching.model_version
+            and grid.step = reaching.step
+
+),
+
+-- NULL where too few carry it, or `threshold_basis` says so: then labels are all there is to go by.
+duplicates_in_sample as (
+
+    select min(reaching / recall) as duplicates
+
+    from labelled_on_grid
+
+    where
+        positives >= {{ var('threshold_positives') }}
+        and true_positives >= greatest({{ var('threshold_positives') }} / 3, 0.2 * positives)
+        and reaching >= {{ var('threshold_positives') }}
+        and '{{ var('threshold_basis') }}' = 'candidate_pairs'
+
+),
+
+on_grid as (
+
+    select
+        labelled_on_grid.model_version,
+        labelled_on_grid.step,
+        labelled_on_grid.log_odds,
+        labelled_on_grid.threshold,
+        labelled_on_grid.labelled_f1_score,
+        least(1, 10 / sqrt(greatest(1, labelled_on_grid.positives))) as bandwidth,
+        case
+            when duplicates_in_sample.duplicates is not null and labelled_on_grid.reaching > 0
+                then least(1, duplicates_in_sample.duplicates * labelled_on_grid.recall / labelled_on_grid.reaching)
+        end as estimated_precision,
+        2 * least(labelled_on_grid.reaching, duplicates_in_sample.duplicates * labelled_on_grid.recall)
+        / (labelled_on_grid.reaching + duplicates_in_sample.duplicates) as estimated_f1_score
+
+    from labelled_on_grid
+    cross join duplicates_in_sample
 
 ),
 
@@ -47,17 +176,17 @@ f1_on_grid as (
 smoothed as (
 
     select
-        f1_on_grid.model_version,
+        on_grid.model_version,
         grid.threshold,
         sum(
-            f1_on_grid.f1_score
-            * exp(-pow((f1_on_grid.log_odds - grid.log_odds) / f1_on_grid.bandwidth, 2) / 2)
+            coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
+            * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
         ) as f1_score
 
-    from f1_on_grid
+    from on_grid
     cross join grid
 
-    group by f1_on_grid.model_version, grid.threshold
+    group by on_grid.model_version, grid.threshold
 
 ),
 
@@ -86,7 +215,7 @@ counted as (
 
 ),
 
-final as (
+thresholds as (
 
     select
         curve.model_version,
@@ -108,6 +237,31 @@ final as (
     inner join counted on curve.model_version = counted.model_version
 
     group by curve.model_version, curve.model_type, curve.role
+
+),
+
+final as (
+
+    select
+        thresholds.model_version,
+        thresholds.model_type,
+        thresholds.role,
+        thresholds.threshold,
+        thresholds.n_pairs,
+        thresholds.n_positives,
+        thresholds.average_precision,
+        thresholds.recall_at_precision,
+        on_grid.estimated_precision,
+        on_grid.estimated_f1_score,
+        case when duplicates_in_sample.duplicates is null then 'labelled_pairs' else 'candidate_pairs' end
+            as threshold_basis
+
+    from thresholds
+    cross join duplicates_in_sample
+    left join on_grid
+        on
+            thresholds.model_version = on_grid.model_version
+            and {{ log_odds_step('thresholds.threshold') }} = on_grid.step
 
 )
 

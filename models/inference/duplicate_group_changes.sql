@@ -70,14 +70,14 @@ neighbours as (
         sides.group_id,
         sides.joined,
         sides.other_group_id,
-        others.deals_before = 0 as other_is_new,
-        others.deals = 0 as other_is_gone
+        other_groups.deals_before = 0 as other_is_new,
+        other_groups.deals = 0 as other_is_gone
 
     from sides
-    inner join sized as others
+    inner join sized as other_groups
         on
-            sides.revision = others.revision
-            and sides.other_group_id = others.group_id
+            sides.revision = other_groups.revision
+            and sides.other_group_id = other_groups.group_id
 
 ),
 
@@ -118,6 +118,12 @@ final as (
     select
         sized.revision,
         sized.group_id,
+        origins.from_group_ids,
+        destinations.to_group_ids,
+        sized.deals,
+        sized.deals_joined,
+        sized.deals_left,
+        sized.changed_at,
         case
             when sized.deals_before = 0 and origins.group_id is not null then 'split'
             when sized.deals_before = 0 then 'created'
@@ -127,13 +133,7 @@ final as (
             when destinations.gave_off_a_new_group = 1 then 'split'
             when sized.deals_joined > 0 then 'grew'
             else 'shrank'
-        end as change,
-        origins.from_group_ids,
-        destinations.to_group_ids,
-        sized.deals,
-        sized.deals_joined,
-        sized.deals_left,
-        sized.changed_at
+        end as change  -- noqa: RF04
 
     from sized
     left join origins

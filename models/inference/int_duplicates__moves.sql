@@ -113,9 +113,9 @@ named as (
 moves as (
 
     select
-        coalesce(members.deal_id, named.deal_id) as deal_id,
         members.group_id as from_group_id,
-        named.group_id as to_group_id
+        named.group_id as to_group_id,
+        coalesce(members.deal_id, named.deal_id) as deal_id
 
     from members
     full join named on members.deal_id = named.deal_id

@@ -61,7 +61,7 @@ blocked_pairs as (
             l.rule = r.rule
             and l.pairing_key = r.pairing_key
             and l.deal_id <> r.deal_id
-            and {{ within_block_window('l.created_day', 'r.created_day') }}
+            and {{ passes_screen() }}
 
     group by least(l.deal_id, r.deal_id), greatest(l.deal_id, r.deal_id)
 
@@ -112,7 +112,7 @@ blocked_pairs as (
             l.rule = r.rule
             and l.pairing_key = r.pairing_key
             and l.deal_id < r.deal_id
-            and {{ within_block_window('l.created_day', 'r.created_day') }}
+            and {{ passes_screen() }}
 
     group by l.deal_id, r.deal_id
 

@@ -29,7 +29,7 @@ blocks as (
 
     group by rule, block_key
 
-    having count(*) > {{ var('block_cap') }}
+    having count(*) > {{ block_cap_of('rule') }}
 
 ),
 
@@ -50,7 +50,7 @@ refined_blocks as (
 
     group by block_keys.rule, {{ refined_key('block_keys') }}
 
-    having count(*) > {{ var('block_cap') }}
+    having count(*) > {{ block_cap_of('block_keys.rule') }}
 
 ),
 

@@ -7,6 +7,16 @@
 
 with
 
+deals as (
+
+    select * from {{ ref('stg_crm__deals') }}
+
+    {% if is_incremental() %}
+    where changed_at > {{ watermark(this) }}
+    {% endif %}
+
+),
+
 words as (
 
     {{ deal_words(ref('stg_crm__deals')) }}
@@ -19,7 +29,7 @@ words as (
 
 final as (
 
-    {{ deal_tokens('words', ref('int_deals__token_statistics')) }}
+    {{ deal_tokens('deals', 'words', ref('int_deals__token_statistics')) }}
 
 )
 

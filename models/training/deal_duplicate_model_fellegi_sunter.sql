@@ -6,6 +6,7 @@
 select
     pattern,
     pairs,
+    unscreened_pairs,
     {{ comparison_names() | join(',\n    ') }}
 
 from {{ ref('int_pairs__comparison_patterns') }}

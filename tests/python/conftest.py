@@ -28,7 +28,7 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("onedeal")
 
-DEALS, FIRST_DEALS, SEED = 800, 650, 2
+DEALS, FIRST_DEALS, SEED = 1200, 1000, 2
 # Files that take minutes: begun first, so that no worker is left alone with one at the end.
 LONG = (
     "test_vertex.py",
@@ -58,8 +58,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three homes, each a copy of the one before it and one step further.
 
-    `first`: deals, verdicts of which three in ten are wrong, and the poor model they give, which
-    the gate rejected and a person promoted. `ready`: more deals, and the same verdicts and more,
+    `first`: deals, verdicts of which three in ten are wrong, and the poor model they give: the
+    gate rejected it, and a person promoted it. `ready`: more deals, and the same verdicts and more,
     all of them right; not trained yet. `second`: trained, and promoted by the gate.
     """
     base = tmp_path_factory.getbasetemp()
@@ -92,9 +92,9 @@ def _make_stages(root: Path) -> None:
     old = generated.deals.slice(0, FIRST_DEALS)
     among = old.column("deal_id")
     first_day, second_day = date(2026, 8, 1), date(2026, 8, 2)
-    wrong = verdicts(generated, 300, SEED, error_rate=0.3, among=among, day=first_day)
-    right = verdicts(generated, 300, SEED, error_rate=0, among=among, day=second_day)
-    more = verdicts(generated, 900, SEED + 1, error_rate=0, known=right, day=second_day)
+    wrong = verdicts(generated, 600, SEED, error_rate=0.3, among=among, day=first_day)
+    right = verdicts(generated, 600, SEED, error_rate=0, among=among, day=second_day)
+    more = verdicts(generated, 600, SEED + 1, error_rate=0, known=right, day=second_day)
 
     first = Settings(root / "first", PROJECT)
     first.home.mkdir()

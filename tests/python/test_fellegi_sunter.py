@@ -48,7 +48,8 @@ def drawn_patterns(pairs: int, duplicate_share: float, seed: int) -> pa.Table:
         " ".join("-" if value is None else str(value) for value in row)
         for row in zip(*(table[name].to_pylist() for name in columns), strict=True)
     ]
-    return table.rename_columns([*columns, "pairs"]).append_column("pattern", pa.array(patterns))
+    table = table.rename_columns([*columns, "pairs"]).append_column("pattern", pa.array(patterns))
+    return table.append_column("unscreened_pairs", table["pairs"])
 
 
 def estimate(patterns: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
@@ -123,6 +124,7 @@ def test_as_many_pairs_are_likelier_duplicates_than_not_as_there_are() -> None:
 
 def test_nothing_is_found_where_there_is_nothing() -> None:
     schema = {name: pa.int32() for name in TRUTH} | {"pairs": pa.int64(), "pattern": pa.string()}
+    schema["unscreened_pairs"] = pa.float64()
     model, history = estimate(pa.schema(list(schema.items())).empty_table())
     assert history == [{}]
     assert {row["expected_duplicates"] for row in model} == {0.0}

@@ -22,7 +22,7 @@ from flows.warehouse import open_warehouse
 PROJECT = Path(__file__).resolve().parents[2]
 BUILT = ("path:models/staging", "path:models/matching", "deal_pair_features")
 # A cap this low is crossed in both directions while the deals come in.
-VARS = {"block_cap": 4, "block_window_days": 60}
+VARS = {"block_cap": 4, "word_block_cap": 3, "block_window_days": 60}
 
 
 def random_deal(rng: random.Random, deal: int, at: datetime) -> dict[str, Any]:
@@ -109,6 +109,7 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
         before = capped
     Dbt(full, VARS).build("everything at once", BUILT)
     assert {way for way, _ in crossings} == {"over", "under"}
+    assert any(block.startswith("rare_word: ") for _, block in crossings)
     assert deals(daily) == deals(full)
     assert pairs(daily) == pairs(full)
     assert len(pairs(full)[0]) > 50
@@ -122,7 +123,7 @@ def predictions(settings: Settings) -> list[dict[str, Any]]:
 def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> None:
     settings = home_at("second")
     before = {row["pair_id"]: row for row in predictions(settings)}
-    known = generate_deals(800, 2).deals.slice(0, 3)
+    known = generate_deals(1200, 2).deals.slice(0, 3)
     news = generate_deals(60, 5).deals.slice(0, 20)
     for name, table in (("news", news), ("known", known)):
         if name == "known":

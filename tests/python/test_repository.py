@@ -114,7 +114,7 @@ def test_no_address_of_a_package_registry() -> None:
     registries = r"(pypi|pythonhosted|npmjs|crates|proxy\.golang|maven)\.\w"
     assert offences(registries) == []
     assert offences(r"--(extra-)?index-url|--find-links|--trusted-host") == []
-    for name in ("local", "dev", "gcp", "emulator"):
+    for name in ("local", "dev", "gcp", "emulator", "benchmark"):
         assert "://" not in (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -160,8 +160,9 @@ def test_one_version() -> None:
         ("dev", requirements("local", "gcp", "serving", "dev")),
         ("gcp", requirements("gcp")),
         ("emulator", group("emulator")),
+        ("benchmark", group("benchmark")),
     ],
-    ids=["local", "dev", "gcp", "emulator"],
+    ids=["local", "dev", "gcp", "emulator", "benchmark"],
 )
 def test_pins_are_those_of_pyproject(name: str, asked: list[Requirement]) -> None:
     for wanted in asked:

@@ -38,6 +38,7 @@ MODELS = (
     "int_labels__groups",
     "training_features",
     "validation_set",
+    "int_pairs__unscreened",
     "int_pairs__comparison_patterns",
 )
 HARD_TEXTS = (

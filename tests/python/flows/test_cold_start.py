@@ -111,7 +111,7 @@ def test_from_no_labels_to_some(tmp_path: Path, generated: GeneratedDeals) -> No
     assert few.champion is not None and few.champion.endswith("_fellegi_sunter")
     assert_is_served(settings, few)
 
-    more = verdicts(generated, 700, SEED, error_rate=0, day=date(2026, 8, 1))
+    more = verdicts(generated, 1_200, SEED, error_rate=0, day=date(2026, 8, 1))
     ingest_verdicts(settings, "more", more)
     enough = retrain(settings)
     assert enough.outcome is Outcome.PROMOTED, enough.reasons

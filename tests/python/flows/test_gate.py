@@ -261,6 +261,12 @@ def test_a_tie_goes_to_the_lower_log_loss() -> None:
         choose([])
 
 
+def test_what_a_candidate_does_on_all_pairs_stands_above_the_labelled_ones() -> None:
+    ranks_labels = replace(GOOD, model_version="ranks labels", estimated_f1_score=0.8)
+    finds_pairs = replace(GOOD, average_precision=0.89, estimated_f1_score=0.9)
+    assert choose([ranks_labels, finds_pairs]) == finds_pairs
+
+
 UNLABELLED = UnlabelledEvaluation(
     model_version="new_fellegi_sunter",
     model_type="fellegi_sunter",

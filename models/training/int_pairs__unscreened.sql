@@ -1,0 +1,62 @@
+-- All pairs of a sample of the deals, before the screen. How many there are in all is told by the blocks, so
+-- that the sample has about `unscreened_pairs` pairs whatever the number of deals.
+with
+
+pairing_keys as (
+
+    select * from {{ ref('int_deals__pairing_keys') }}
+
+),
+
+blocks as (
+
+    select count(*) as deals
+
+    from pairing_keys
+
+    group by rule, pairing_key
+
+),
+
+estimated as (
+
+    select greatest(1, sum(deals * (deals - 1) / 2) / {{ var('unscreened_pairs') }}) as pairs_per_sampled_pair
+
+    from blocks
+
+),
+
+sampled_keys as (
+
+    select
+        pairing_keys.*,
+        estimated.pairs_per_sampled_pair
+
+    from pairing_keys
+    cross join estimated
+
+    where {{ unit_hash('pairing_keys.deal_id') }} * estimated.pairs_per_sampled_pair < 1
+
+),
+
+final as (
+
+    select
+        {{ pair_id('l.deal_id', 'r.deal_id') }} as pair_id,
+        l.deal_id as deal_id_a,
+        r.deal_id as deal_id_b,
+        max(l.pairs_per_sampled_pair) as pairs_per_sampled_pair
+
+    from sampled_keys as l
+    inner join pairing_keys as r
+        on
+            l.rule = r.rule
+            and l.pairing_key = r.pairing_key
+            and l.deal_id < r.deal_id
+            and {{ within_block_window() }}
+
+    group by l.deal_id, r.deal_id
+
+)
+
+select * from final
