@@ -61,7 +61,7 @@ def settings(tmp_path: Path) -> Settings:
         "models/staging/_staging__sources.yml": SOURCES,
         "models/_models.yml": MODELS,
         "models/deals.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
-        "models/version.sql": "select '{{ var('run_version', 'dev') }}' as version",
+        "models/version.sql": "select '{{ var('version', 'dev') }}' as version",
         "models/broken.sql": "select no_such_column from {{ ref('deals') }}",
         "models/downstream.sql": "select * from {{ ref('broken') }}",
         "analyses/serving__one.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
@@ -90,7 +90,7 @@ def test_build_runs_models_and_their_tests(
     seen: list[NodeResult] = []
     with open_warehouse(settings) as warehouse:
         insert_deal(warehouse, "a", "1 hour")
-    dbt = Dbt(settings, {"run_version": "v1"}, seen.append)
+    dbt = Dbt(settings, {"version": "v1"}, seen.append)
     results = dbt.build("build", ["deals", "version"])
     assert {r.name for r in results if r.resource_type == "model"} == {"deals", "version"}
     assert {r.status for r in results} == {"success", "pass"}
