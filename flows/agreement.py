@@ -27,8 +27,7 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
 
     Of each sampled pair the deal with the smaller id comes in as a raw row. Checked are: that the
     bundle's blocking finds the pair (where the warehouse's did), every feature, and the probability
-    where the bundle holds the model (of pairs that the warehouse has scored with this version; they
-    make up half of the sample).
+    where the bundle holds the model (of pairs that the warehouse has scored with this version).
     """
     expected = _sample(warehouse, path, pairs).sort_by("pair_id")
     incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
@@ -41,6 +40,11 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
         connection.execute(
             "create or replace temp table candidate_pairs as "
             "select pair_id, deal_id_a, deal_id_b from sampled_pairs"
+        )
+        # In place of the bundle's relation: it has the words of all deals, these are a handful.
+        connection.execute(
+            "create temp table tokens as select * from main.tokens where deal_id in "
+            "(select deal_id_a from sampled_pairs union all select deal_id_b from sampled_pairs)"
         )
         run_sql(connection, path, after="candidate_pairs")
         actual = connection.sql("select * from pair_features").to_arrow_table().sort_by("pair_id")
@@ -91,8 +95,8 @@ def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     `match_weight` comes of the warehouse's features and weights by the bundle's own statement,
     which is the same on every engine.
 
-    Drawn by a hash: as good as random, and the same every time. Pairs that this version scored come
-    first, up to half of the sample.
+    Drawn by a hash: as good as random, and the same every time. Half of the sample are pairs that
+    this version scored, as far as there are so many; the others are any pairs.
     """
     model_version = path.name
     with_weights = read_step(path, "pair_features")
@@ -103,32 +107,39 @@ def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     )
     return warehouse.arrow(
         f"""
-        with scored as (
-            select pair_id, any_value(probability) as probability from ({scored}) group by pair_id
-        ),
-        -- Ranked by their ids alone: the features of all pairs would not fit into memory.
-        ranked as (
-            select
-                pairs.pair_id,
-                pairs.is_blocked,
-                scored.probability,
-                scored.pair_id is not null as is_scored,
-                row_number() over (
-                    partition by scored.pair_id is not null order by md5(pairs.pair_id)
-                ) as place
-            from {warehouse.name("int_deals__candidate_pairs")} as pairs
-            left join scored on pairs.pair_id = scored.pair_id
-            qualify place <= {pairs}
-        ),
+        with scored as ({scored}),
+        -- By their ids alone: the features of all pairs would not fit into memory.
         drawn as (
-            select * from ranked
-            order by is_scored and place <= {pairs // 2} desc, place
+            select pair_id, min(place) as place
+            from (
+                (
+                    select pair_id, 1 as place from scored
+                    order by md5(pair_id) limit {pairs // 2}
+                )
+                union all
+                (
+                    select pair_id, 2 as place
+                    from {warehouse.name("int_deals__candidate_pairs")}
+                    order by md5(pair_id) limit {pairs}
+                )
+            ) as places
+            group by pair_id
+            order by place, md5(pair_id)
             limit {pairs}
         ),
+        probabilities as (
+            select scored.pair_id, any_value(scored.probability) as probability
+            from scored
+            inner join drawn on scored.pair_id = drawn.pair_id
+            group by scored.pair_id
+        ),
         compared_pairs as (
-            select features.*, drawn.is_blocked, drawn.probability
+            select features.*, pairs.is_blocked, probabilities.probability
             from {warehouse.name("deal_pair_features")} as features
             inner join drawn on features.pair_id = drawn.pair_id
+            inner join {warehouse.name("int_deals__candidate_pairs")} as pairs
+                on features.pair_id = pairs.pair_id
+            left join probabilities on features.pair_id = probabilities.pair_id
         ),
         match_weights as (select * from {warehouse.name(weights_relation(model_version))})
         {with_weights}

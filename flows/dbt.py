@@ -180,6 +180,8 @@ class Dbt:
             *("--log-path", str(settings.dbt_log_path)),
             *("--log-level", "none", "--log-level-file", "debug"),
             *("--vars", json.dumps(dict(self.variables), sort_keys=True)),
+            # Each command would write the manifest again, and overwrite the last one's results.
+            "--no-write-json",
             "--quiet",
             "--no-print",
             "--no-use-colors-file",

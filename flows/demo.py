@@ -128,7 +128,7 @@ def _told(result: RetrainResult) -> list[str]:
     if result.candidate is None or result.decision is None:
         return ["Nothing was trained:", *(f"  {reason}" for reason in result.reasons)]
     words = [
-        f"Two models were trained; the better one, {result.candidate.model_version}, was judged:",
+        f"Of the models that were trained, {result.candidate.model_version} was judged:",
         *(f"  {reason}" for reason in result.reasons),
     ]
     ending = "It is the champion now." if result.decision.promote else "The champion stays."

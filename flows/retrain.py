@@ -160,7 +160,7 @@ def retrain(
     """
     settings = settings.for_run("retrain")
     run_id = settings.run_id
-    dbt = Dbt(settings, {**(variables or {}), "run_version": run_id}, on_node)
+    dbt = Dbt(settings, variables or {}, on_node)
     with writer_lock(settings, "retrain --force" if force else "retrain"):
         vertex = read_vertex_settings(settings)
         if vertex is not None:

@@ -74,7 +74,7 @@ class Settings:
 
     @property
     def dbt_target_path(self) -> Path:
-        """dbt's artifacts: manifest, compiled SQL, run results."""
+        """What dbt keeps for itself and for people: the parsed project, compiled SQL."""
         return self.home / "dbt" / "target"
 
     @property

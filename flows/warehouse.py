@@ -224,8 +224,11 @@ class DuckDBWarehouse:
         target = str(path).replace("'", "''")
         # The order means nothing, and keeping it costs memory.
         self.execute("set preserve_insertion_order = false")
+        # The lowest level takes a fifth less time for a tenth more bytes; a group of rows stays in
+        # memory until it is full, one for each thread.
         self.execute(
-            f"copy (from {self.name(relation)}) to '{target}' (format parquet, compression zstd)"
+            f"copy (from {self.name(relation)}) to '{target}' "
+            "(format parquet, compression zstd, compression_level 1, row_group_size 30720)"
         )
         self.execute("reset preserve_insertion_order")
 

@@ -1,9 +1,15 @@
 {# Which models there are to score with. All of it is read from the warehouse when a model runs, so
    that `dbt build` alone and the retrain flow build the same SQL. #}
 
-{# The model versions of this run: `dev_logistic` by hand. #}
+{# What runs: a command's run, as it tells in the environment, or `dev` where a person runs dbt. Not one of
+   dbt's variables: with another value of one of these, dbt parses the whole project anew. #}
+{% macro run_version() %}
+    {{ return(env_var('ONEDEAL_RUN', '') or 'dev') }}
+{% endmacro %}
+
+{# The model versions of this run: `dev_logistic` by hand, and only `dev` is ever replaced. #}
 {% macro candidate_version(model_type) %}
-    {{ return(var('run_version') ~ '_' ~ model_type) }}
+    {{ return(run_version() ~ '_' ~ model_type) }}
 {% endmacro %}
 
 {# Whether there are labelled pairs of both kinds to learn from. #}

@@ -419,13 +419,7 @@
     weights as (
 
         select
-            comparison,
-            level,
-            meaning,
-            pairs,
-            passes,
-            m,
-            u,
+            *,
             round(ln(m / u) / ln(2), 4) as match_weight
 
         from unmatched

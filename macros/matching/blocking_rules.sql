@@ -1,5 +1,5 @@
-{# Who may be a duplicate of whom: two deals that share a key of one rule, and were created within
-   `block_window_days` of each other. To add a rule, add an entry here.
+{# Who may be a duplicate of whom: two deals that share a key of one rule, were created within
+   `block_window_days` of each other, and pass the screen. To add a rule, add an entry here.
 
    name: how the rule is called; key (one) or each_of (an array): over the columns of
    `int_deals__tokens`; refinement: the second key that splits a block over the cap; cap: the rule's own
@@ -18,7 +18,7 @@
         {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, ' ~ cents ~ ')', 'cap': 50},
         {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, ' ~ cents ~ ')', 'cap': 20},
         {'name': 'model_number', 'each_of': long_words('model_numbers', 5), 'refinement': 'company_key', 'cap': 50},
-        {'name': 'rare_word', 'each_of': words_of_the_unidentified(), 'refinement': 'company_key', 'cap': var('word_block_cap')},
+        {'name': 'rare_word', 'each_of': words_of_the_unidentified(), 'refinement': 'company_key', 'cap': 30},
     ]) }}
 {% endmacro %}
 

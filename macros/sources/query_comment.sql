@@ -6,6 +6,6 @@
         'app': 'onedeal',
         'dbt_node': node.name if node else 'none',
         'onedeal_command': env_var('ONEDEAL_COMMAND', '') or 'dbt',
-        'onedeal_run': env_var('ONEDEAL_RUN', '') or 'dev',
+        'onedeal_run': run_version(),
     })) }}
 {% endmacro %}

@@ -12,6 +12,12 @@
 -- Where the groups of labels fell apart, pairs between two of them that straddle the split were not learned
 -- from either, and are many more than those of the validation set: the threshold is chosen on both.
 {%- set champion = champion_model() %}
+{%- set bases = ['candidate_pairs', 'labelled_pairs'] %}
+{%- if var('threshold_basis') not in bases %}
+    {{ exceptions.raise_compiler_error(
+        "The variable threshold_basis is " ~ var('threshold_basis') ~ "; it must be one of " ~ bases | join(', ') ~ "."
+    ) }}
+{%- endif %}
 {%- set share = var('split_group_validation_share') %}
 
 with

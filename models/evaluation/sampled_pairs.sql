@@ -32,7 +32,7 @@ sampled_deals as (
     from deals
     cross join counted
 
-    where {{ unit_hash('deals.deal_id') }} * counted.pairs < {{ var('sampled_pairs') }}
+    where {{ unit_hash('deals.deal_id') }} * counted.pairs < {{ var('threshold_sample_size') }}
 
 ),
 

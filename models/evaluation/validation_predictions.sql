@@ -1,37 +1,11 @@
-{%- set models = evaluated_models() -%}
-
 with
 
-{% for model in models %}
-model_{{ loop.index }} as (
-
-    select
-        '{{ model.model_version }}' as model_version,
-        '{{ model.model_type }}' as model_type,
-        '{{ model.role }}' as role,
-        pair_id,
-        label_group_id,
-        is_duplicate,
-        label_source,
-        pair_weight,
-        company_equal,
-        company_differs,
-        amount_missing,
-        description_missing,
-        match_weight,
-        probability
-
-    from {{ predicted_pairs(model, ref('validation_set')) }} as predicted
-
-),
-
-{% endfor %}
 predictions as (
 
-    {% for model in models %}
-    select * from model_{{ loop.index }}
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
+    {{ predictions_of_each(evaluated_models(), ref('validation_set'), [
+        'pair_id', 'label_group_id', 'is_duplicate', 'label_source', 'pair_weight',
+        'company_equal', 'company_differs', 'amount_missing', 'description_missing', 'match_weight',
+    ]) }}
 
 ),
 

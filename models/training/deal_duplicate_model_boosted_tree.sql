@@ -1,4 +1,4 @@
-{{ config(alias='deal_duplicate_model__' ~ var('run_version') ~ '_boosted_tree') }}
+{{ config(alias='deal_duplicate_model__' ~ candidate_version('boosted_tree')) }}
 
 select
     is_duplicate,

@@ -1,5 +1,5 @@
 {{ config(
-    alias='deal_duplicate_model__' ~ var('run_version') ~ '_fellegi_sunter',
+    alias='deal_duplicate_model__' ~ candidate_version('fellegi_sunter'),
     materialized='expectation_maximization',
 ) }}
 

@@ -1,4 +1,4 @@
-{{ config(alias='deal_duplicate_model__' ~ var('run_version') ~ '_logistic') }}
+{{ config(alias='deal_duplicate_model__' ~ candidate_version('logistic')) }}
 
 select
     is_duplicate,

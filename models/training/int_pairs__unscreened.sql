@@ -1,5 +1,5 @@
 -- All pairs of a sample of the deals, before the screen. How many there are in all is told by the blocks, so
--- that the sample has about `unscreened_pairs` pairs whatever the number of deals.
+-- that the sample has about `unscreened_sample_size` pairs whatever the number of deals.
 with
 
 pairing_keys as (
@@ -20,7 +20,7 @@ blocks as (
 
 estimated as (
 
-    select greatest(1, sum(deals * (deals - 1) / 2) / {{ var('unscreened_pairs') }}) as pairs_per_sampled_pair
+    select greatest(1, sum(deals * (deals - 1) / 2) / {{ var('unscreened_sample_size') }}) as pairs_per_sampled_pair
 
     from blocks
 

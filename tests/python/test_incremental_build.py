@@ -22,7 +22,7 @@ from flows.warehouse import open_warehouse
 PROJECT = Path(__file__).resolve().parents[2]
 BUILT = ("path:models/staging", "path:models/matching", "deal_pair_features")
 # A cap this low is crossed in both directions while the deals come in.
-VARS = {"block_cap": 4, "word_block_cap": 3, "block_window_days": 60}
+VARS = {"block_cap": 4, "block_window_days": 60}
 
 
 def random_deal(rng: random.Random, deal: int, at: datetime) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from flows.errors import DbtFailed, SettingsError
 from flows.profile import profiles_dir
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
+
+PROJECT = Path(__file__).parents[3]
 
 PROFILE = """
 onedeal:
@@ -61,7 +64,8 @@ def settings(tmp_path: Path) -> Settings:
         "models/staging/_staging__sources.yml": SOURCES,
         "models/_models.yml": MODELS,
         "models/deals.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
-        "models/version.sql": "select '{{ var('run_version', 'dev') }}' as version",
+        "models/version.sql": "select '{{ var('version', 'dev') }}' as version",
+        "models/run.sql": "select '{{ env_var('ONEDEAL_RUN', '') }}' as run",
         "models/broken.sql": "select no_such_column from {{ ref('deals') }}",
         "models/downstream.sql": "select * from {{ ref('broken') }}",
         "analyses/serving__one.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
@@ -90,7 +94,7 @@ def test_build_runs_models_and_their_tests(
     seen: list[NodeResult] = []
     with open_warehouse(settings) as warehouse:
         insert_deal(warehouse, "a", "1 hour")
-    dbt = Dbt(settings, {"run_version": "v1"}, seen.append)
+    dbt = Dbt(settings, {"version": "v1"}, seen.append)
     results = dbt.build("build", ["deals", "version"])
     assert {r.name for r in results if r.resource_type == "model"} == {"deals", "version"}
     assert {r.status for r in results} == {"success", "pass"}
@@ -118,6 +122,33 @@ def test_the_manifest_is_parsed_once(settings: Settings) -> None:
     dbt.build("build", ["version"])
     with open_warehouse(settings) as warehouse:
         assert warehouse.query("select version from onedeal.version") == [{"version": "dev"}]
+
+
+def test_another_run_parses_only_what_asks_for_it(settings: Settings) -> None:
+    for run in ("first", "second"):
+        Dbt(replace(settings, run_id=run)).build("build", ["run"])
+        with open_warehouse(settings) as warehouse:
+            assert warehouse.query("select run from onedeal.run") == [{"run": run}]
+    assert full_parses(settings) == 1
+    # With other variables everything may be another.
+    Dbt(settings, {"version": "v1"}).parse()
+    assert full_parses(settings) == 2
+
+
+def test_models_are_named_by_the_run_without_parsing_the_project_anew(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    for run, version in (("", "dev"), ("first", "first"), ("second", "second")):
+        dbt = Dbt(replace(settings, run_id=run))
+        dbt.parse()
+        assert dbt._manifest is not None
+        model = dbt._manifest.nodes["model.onedeal.deal_duplicate_model_logistic"]
+        assert model.alias == f"deal_duplicate_model__{version}_logistic"
+        assert model.config.meta["replace"] is (version == "dev")
+    assert full_parses(settings) == 1
+
+
+def full_parses(settings: Settings) -> int:
+    return (settings.dbt_log_path / "dbt.log").read_text().count("Unable to do partial parsing")
 
 
 def test_a_failed_model_is_named(settings: Settings) -> None:
