@@ -22,6 +22,7 @@ from flows.settings import Settings
 if TYPE_CHECKING:
     from dbt.adapters.bigquery.credentials import BigQueryCredentials
     from google.cloud import aiplatform_v1 as v1
+    from google.protobuf.struct_pb2 import Value
 
 T = TypeVar("T")
 
@@ -292,3 +293,10 @@ def check_access(settings: Settings) -> None:
     vertex = open_vertex(settings)
     if vertex is not None:
         vertex.find(vertex.endpoints.get_endpoint, {"name": vertex.endpoint})
+
+
+def to_value(document: Mapping[str, Any]) -> Value:
+    """The document as the service's messages hold it."""
+    from google.protobuf import json_format, struct_pb2
+
+    return json_format.ParseDict(dict(document), struct_pb2.Value())

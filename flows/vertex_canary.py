@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import VertexError
-from flows.vertex import Vertex, VertexSettings
+from flows.vertex import Vertex, VertexSettings, to_value
 from flows.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def smoke_test(vertex: Vertex, deployed_id: str, pairs: Sequence[KnownPair]) -> 
     if not pairs:
         return ("There is no known pair to test it with (validation_set is empty).",)
     names = sorted(pairs[0].features)
-    instances = [_value({name: pair.features[name] for name in names}) for pair in pairs]
+    instances = [to_value({name: pair.features[name] for name in names}) for pair in pairs]
     for _ in range(ATTEMPTS):
         try:
             answer = vertex.call(vertex.predictions.predict, _request(vertex.endpoint, instances))
@@ -165,12 +165,6 @@ def _request(endpoint: str, instances: list[Value]) -> Any:
     request = PredictRequest(endpoint=endpoint)
     request._pb.instances.extend(instances)
     return request
-
-
-def _value(document: Mapping[str, Any]) -> Value:
-    from google.protobuf import json_format, struct_pb2
-
-    return json_format.ParseDict(dict(document), struct_pb2.Value())
 
 
 def _probability(prediction: Value) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flows import ledger
 from flows.ledger import REGISTERED, Entry, Event
 from flows.versions import model_relation
-from flows.vertex import PORTABLE, Vertex
+from flows.vertex import PORTABLE, Vertex, to_value
 from flows.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -221,7 +221,9 @@ def _import_evaluation(
             "model_evaluation": {
                 "display_name": version,
                 "metrics_schema_uri": EVALUATION_SCHEMA,
-                "metrics": _value({**_known(summary), "confidenceMetrics": [_known(at_threshold)]}),
+                "metrics": to_value(
+                    {**_known(summary), "confidenceMetrics": [_known(at_threshold)]}
+                ),
             },
         },
         repeat=False,
@@ -231,9 +233,3 @@ def _import_evaluation(
 
 def _known(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if value is not None}
-
-
-def _value(document: Mapping[str, Any]) -> Any:
-    from google.protobuf import json_format, struct_pb2
-
-    return json_format.ParseDict(dict(document), struct_pb2.Value())
