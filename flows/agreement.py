@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.bundle import MODEL_FILE, STEPS, open_bundle, read_manifest, run_sql
+from flows.bundle import MODEL_FILE, open_bundle, read_manifest, read_step, run_sql
 from flows.gate import Agreement
 from flows.versions import weights_relation
 from flows.warehouse import Warehouse
@@ -99,7 +99,7 @@ def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     this version scored, as far as there are so many; the others are any pairs.
     """
     model_version = path.name
-    with_weights = (path / "sql" / f"{STEPS['pair_features']}.sql").read_text(encoding="utf-8")
+    with_weights = read_step(path, "pair_features")
     scored = " union distinct ".join(
         f"select pair_id, probability from {warehouse.name(table)} where model_version = ?"
         for table in ("validation_predictions", "deal_predictions")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -49,6 +50,8 @@ STAGING_LIFETIME = timedelta(days=1)
 COPIED_FROM = "onedeal_copy_of"
 """Label of a copied model: whose copy it is."""
 COST_DAYS = 30
+READ_BACK_TRIES = 12
+SECONDS_BETWEEN_TRIES = 5.0
 
 _TYPES = {
     "string": "STRING",
@@ -239,6 +242,62 @@ class BigQueryWarehouse:
         """The model's features. The model itself stays: BigQuery ML and Vertex AI apply it."""
         found = self._jobs.call(self._client.get_model, self._model(model))
         return StoredModel(tuple(str(column.name) for column in found.feature_columns), None)
+
+    def register_model(self, model: str, model_id: str) -> str:
+        """Register a model in Vertex AI as the newest version of `model_id`; give the version.
+
+        A registered model stays as it is: BigQuery allows one `vertex_ai_model_id` for good.
+        """
+        if self._registered_version(model) is None:
+            self.execute(
+                f"alter model {self.name(model)} set options (vertex_ai_model_id = '{model_id}')"
+            )
+        for _ in range(READ_BACK_TRIES):
+            version = self._registered_version(model)
+            if version is not None:
+                return version
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        raise WarehouseError(
+            f"BigQuery has registered {model} as {model_id!r}, but does not tell the version. Run "
+            "the command again; where that does not help, see the model in the console."
+        )
+
+    def export_model(self, model: str, uri: str) -> None:
+        """Write a model to Cloud Storage, over what stands there."""
+        self.execute(f"export model {self.name(model)} options (uri = '{uri}')")
+
+    def known_pairs(
+        self, model: str, weights: str, with_weights: str, pairs: int
+    ) -> list[dict[str, Any]]:
+        """Validation pairs with all their features, and the `probability` that ML.PREDICT gives.
+
+        with_weights: the query over compared_pairs and match_weights that adds `match_weight`.
+        """
+        return self.query(
+            f"""
+            select predicted.*, one.prob as probability
+            from ml.predict(
+                model {self.name(model)},
+                (
+                    with
+                    compared_pairs as (
+                        select * from {self.name("validation_set")}
+                        order by md5(pair_id)
+                        limit {pairs}
+                    ),
+                    match_weights as (select * from {self.name(weights)})
+                    {with_weights}
+                )
+            ) as predicted
+            cross join unnest(predicted.predicted_is_duplicate_probs) as one
+            where one.label = 1
+            """
+        )
+
+    def _registered_version(self, model: str) -> str | None:
+        found = self._jobs.call(self._client.get_model, self._model(model))
+        runs = found.training_runs
+        return runs[0].get("vertexAiModelVersion") if runs else None
 
     def job_costs(self, runs: int) -> list[JobCost]:
         """What the jobs of the last runs cost, by BigQuery's own account.

@@ -284,8 +284,13 @@ def run_sql(
     first = 0 if after is None else relations.index(after) + 1
     last = len(relations) if upto is None else relations.index(upto) + 1
     for relation in relations[first:last]:
-        sql = (path / "sql" / f"{STEPS[relation]}.sql").read_text(encoding="utf-8")
+        sql = read_step(path, relation)
         connection.execute(f"create or replace temp table {relation} as {sql}")
+
+
+def read_step(path: Path, relation: str) -> str:
+    """The bundle's query that makes one of the relations of STEPS."""
+    return (path / "sql" / f"{STEPS[relation]}.sql").read_text(encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

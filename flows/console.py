@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flows.retrain import RetrainResult
     from flows.rollback import ChampionChange
     from flows.score import ScoreResult
-    from flows.status import ChampionStatus, CostStatus, Status
+    from flows.status import ChampionStatus, CostStatus, EndpointStatus, Status
     from flows.warehouse import JobCost
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ COSTS_SHOWN = 5
 """Of a run, the dbt nodes whose bytes are shown one by one."""
 
 STEP_TITLES = {
+    "access": "Asking for Vertex AI",
     "generate": "Making up deals",
     "ingest": "Ingesting the files",
     "converge": "Checking what earlier runs left",
@@ -39,6 +40,7 @@ STEP_TITLES = {
     "decide": "Asking the gate",
     "deploy": "Deploying the champion",
     "score": "Scoring all pairs",
+    "batch": "Having Vertex AI predict all pairs",
     "retention": "Dropping old versions",
     "report": "Writing the report",
     "record": "Recording the decision",
@@ -138,7 +140,8 @@ class Output:
             return
         if result.freshness is not None:
             self.say(" ".join(result.freshness.reasons))
-        word = "Promoted" if result.outcome == "promoted" else "Rejected"
+        words = {"promoted": "Promoted", "rejected": "Rejected", "taken_back": "Taken back"}
+        word = words[result.outcome]
         self.say(
             f"{word}: {candidate.model_version}", "bold green" if word == "Promoted" else "bold"
         )
@@ -234,6 +237,7 @@ class Output:
             self.say(f"{run.decided_at:%Y-%m-%d %H:%M} UTC  {run.event:<11}  {run.model_version}")
             self.lines(run.reasons)
         self.costs(status.costs)
+        self.endpoint(status.endpoint)
         self.say()
         self.table(
             [
@@ -242,6 +246,27 @@ class Output:
                 ("serving bundle", status.current_bundle or "none yet"),
                 ("bundles kept", f"{len(status.bundles)}"),
             ]
+        )
+
+    def endpoint(self, endpoint: EndpointStatus | None) -> None:
+        """What is deployed on Vertex AI, and what it costs."""
+        if endpoint is None:
+            return
+        self.say()
+        if endpoint.unknown is not None:
+            self.say(f"What is deployed on Vertex AI is not shown. {endpoint.unknown}")
+            return
+        self.say(f"Endpoint: {endpoint.endpoint}")
+        for one in endpoint.models:
+            self.say(
+                f"  - {one.model_version} (version {one.number}): {one.percent} % of the traffic, "
+                f"{one.replicas} x {one.machine_type}"
+            )
+        self.say(
+            f"  {endpoint.hourly_cost:.2f} USD an hour at the least, at {endpoint.node_hour_rate:g}"
+            " USD a node (node_hour_rate of the profile; Google's bill may differ)"
+            if endpoint.models
+            else "  nothing is deployed, and it costs nothing"
         )
 
     def costs(self, costs: CostStatus) -> None:

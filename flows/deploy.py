@@ -1,9 +1,10 @@
 """Bringing the world in line with the ledger.
 
-The ledger says who is champion. What is derived from it is the model `deal_duplicate_champion` (a
-copy of the champion's model), the table `deal_duplicate_champion_weights` (of the weights that give
-its `match_weight`; an unlabelled champion is no more than these), the link to its serving bundle,
-the `deployed` event, and the scores.
+The ledger says who is champion. What is derived from it is the endpoint of Vertex AI (where the
+target has one), the model `deal_duplicate_champion` (a copy of the champion's model), the table
+`deal_duplicate_champion_weights` (of the weights that give its `match_weight`; an unlabelled
+champion is no more than these), the link to its serving bundle, the `deployed` event, and the
+scores.
 Every function here can be run again and again, and finishes what a killed process left undone.
 """
 
@@ -14,14 +15,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flows import bundle, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt
-from flows.errors import BundleError, OnedealError
+from flows.errors import BundleError, OnedealError, VertexError
 from flows.gate import GateSettings
-from flows.ledger import DEPLOYED, PROMOTED, REJECTED, TRAINED, Entry, Event
+from flows.ledger import DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
 from flows.profile import target_type
 from flows.settings import DEFAULT_TARGET, Settings
 from flows.versions import (
@@ -31,6 +32,10 @@ from flows.versions import (
     weights_relation,
     weights_version,
 )
+from flows.vertex import Vertex, open_vertex
+from flows.vertex_canary import KnownPair
+from flows.vertex_endpoint import CanaryRejected, KnownPairs, serve, settle
+from flows.vertex_registry import ModelWarehouse, unregister
 from flows.warehouse import Warehouse, open_warehouse
 
 CHAMPION_MODEL = "deal_duplicate_champion"
@@ -69,10 +74,15 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
     """Deploy the ledger's champion where that is not done yet; say who it is and what was done.
 
     The order matters: whoever reads the ledger, the model or the link finds a champion that works
-    at every moment, the old one or the new one. Raises OnedealError when its model is gone,
-    BundleError when its bundle is damaged and a new one does not agree with the warehouse.
+    at every moment, the old one or the new one. On Vertex AI a new champion has to prove itself
+    before anything else follows it; where it does not, the one before is champion again.
+
+    Raises OnedealError when its model is gone, BundleError when its bundle is damaged and a new one
+    does not agree with the warehouse, VertexError when Vertex AI refuses or fails; then, too, the
+    champion before stays.
     """
     changes = []
+    vertex = open_vertex(settings)
     with open_warehouse(settings) as warehouse:
         events = ledger.read(warehouse)
         crowned = ledger.champion(events)
@@ -85,17 +95,31 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
                 f"{warehouse.name(model_relation(champion))} is gone. Name another version: "
                 "`onedeal rollback VERSION` (see `onedeal status`)."
             )
+    try:
+        bundle.read_bundle(bundle.bundle_path(settings, champion), thorough=False)
+    except BundleError:
+        make_bundle(settings, dbt, crowned)
+        changes.append(f"wrote the bundle of {champion} anew")
+    if vertex is not None:
+        try:
+            changes += _serve(settings, vertex, run_id)
+        except VertexError as error:
+            if not _take_back(settings, run_id, error):
+                raise
+            back, restored = deploy(settings, dbt, run_id)
+            if not isinstance(error, CanaryRejected):
+                raise VertexError(
+                    f"{error} {back} is champion as before; when that is mended, `onedeal promote "
+                    f"{champion} --reason TEXT` deploys the new one."
+                ) from error
+            return back, [*changes, f"took {champion} back", *restored]
+    with open_warehouse(settings) as warehouse:
         if _copy_weights(warehouse, champion):
             changes.append(f"copied the weights of {champion} to {CHAMPION_WEIGHTS}")
         if crowned.details["model_type"] == FELLEGI_SUNTER:
             warehouse.drop_model(CHAMPION_MODEL)
         elif warehouse.copy_model(model_relation(champion), CHAMPION_MODEL):
             changes.append(f"copied the model of {champion} to {CHAMPION_MODEL}")
-    try:
-        bundle.read_bundle(bundle.bundle_path(settings, champion), thorough=False)
-    except BundleError:
-        make_bundle(settings, dbt, crowned)
-        changes.append(f"wrote the bundle of {champion} anew")
     if bundle.current_version(settings) != champion:
         bundle.switch_to(settings, champion)
         changes.append(f"switched the serving bundle to {champion}")
@@ -103,7 +127,60 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
         with open_warehouse(settings) as warehouse:
             ledger.record(warehouse, run_id, [Entry(champion, DEPLOYED)])
         changes.append(f"recorded {champion} as deployed")
+    if vertex is not None:
+        with open_warehouse(settings) as warehouse:
+            changes += settle(vertex, cast("ModelWarehouse", warehouse))
     return champion, changes
+
+
+def _serve(settings: Settings, vertex: Vertex, run_id: str) -> list[str]:
+    with open_warehouse(settings) as opened:
+        # The part `vertex` of the profile stands in a target on BigQuery only.
+        warehouse = cast("ModelWarehouse", opened)
+        pairs = known_pairs_of(settings, warehouse, vertex.settings.known_pairs)
+        return serve(vertex, warehouse, run_id, pairs)
+
+
+def known_pairs_of(settings: Settings, warehouse: ModelWarehouse, pairs: int) -> KnownPairs:
+    """Gives the pairs that an endpoint must answer as the warehouse does, for a version."""
+
+    def known_pairs(version: str) -> list[KnownPair]:
+        path = bundle.bundle_path(settings, version)
+        rows = warehouse.known_pairs(
+            model_relation(version),
+            weights_relation(version),
+            bundle.read_step(path, "pair_features"),
+            pairs,
+        )
+        features = bundle.read_manifest(path).features
+        return [
+            KnownPair(row["pair_id"], {f: row[f] for f in features}, row["probability"])
+            for row in rows
+        ]
+
+    return known_pairs
+
+
+def _take_back(settings: Settings, run_id: str, error: VertexError) -> bool:
+    """Make the champion before champion again, where a new one could not be deployed.
+
+    False where there is none, or where the champion is one that a person went back to.
+    """
+    with open_warehouse(settings) as warehouse:
+        events = ledger.read(warehouse)
+        crowned, before = ledger.champion(events), ledger.previous_champion(events)
+        if crowned is None or before is None or crowned.event != PROMOTED:
+            return False
+        if ledger.is_deployed(events):
+            return False
+        details = {
+            **ledger.scoring_details(events, before),
+            "rolled_back_from": crowned.model_version,
+            "by": "onedeal",
+            "reasons": list(error.reasons if isinstance(error, CanaryRejected) else [str(error)]),
+        }
+        ledger.record(warehouse, run_id, [Entry(before, ROLLED_BACK, details)])
+    return True
 
 
 def serving_sql(settings: Settings, dbt: Dbt) -> dict[str, str]:
@@ -219,7 +296,11 @@ def drop_old_versions(settings: Settings) -> list[str]:
         # A version that was made by hand (`dbt build`: `dev...`) is nobody's to drop. One that was
         # built by a run which died before the ledger heard of it is told by its name.
         dropped = [v for v in versions if v not in kept and (v in known or _is_run_version(v))]
+        vertex = open_vertex(settings) if dropped else None
         for version in dropped:
+            # What is deployed is the champion and the one before it, so these are not.
+            if vertex is not None:
+                unregister(vertex, version)
             warehouse.drop_model(model_relation(version))
     removed = [
         version

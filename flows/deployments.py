@@ -37,6 +37,7 @@ from flows.warehouse import open_warehouse
 T = TypeVar("T")
 
 GATE_ARTIFACT = "model-gate"
+STATE_NAMES = {Outcome.PROMOTED: "Promoted", Outcome.TAKEN_BACK: "TakenBack"}
 """Key of the artifact that holds the gate's figures and reasons, one version per decision."""
 
 
@@ -112,7 +113,7 @@ def retrain(force: bool = False, target: str | None = None) -> State[Any]:
         return Completed(name="NothingToDo", message=" ".join(result.reasons))
     _show_gate(settings, result)
     return Completed(
-        name="Promoted" if result.outcome is Outcome.PROMOTED else "Rejected",
+        name=STATE_NAMES.get(result.outcome, "Rejected"),
         message=" ".join(result.reasons),
     )
 

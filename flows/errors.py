@@ -7,6 +7,7 @@
      ├── WarehouseError         1  the warehouse can't be opened or read
      │    ├── WarehouseDenied   1  the warehouse refuses it to this user
      │    └── WarehouseMemory   1  the warehouse's engine needs more memory than it may take
+     ├── VertexError            1  Vertex AI refused or failed; the champion stays
      ├── DbtFailed              1  dbt stopped: which nodes, their messages, the log file
      ├── BundleError            1  a serving bundle is missing, incomplete or was altered
      ├── NothingToDo            3  nothing new to work on; nothing was changed
@@ -33,6 +34,7 @@ __all__ = [
     "OnedealError",
     "RunInProgress",
     "SettingsError",
+    "VertexError",
     "WarehouseDenied",
     "WarehouseError",
     "WarehouseLocked",
@@ -60,6 +62,10 @@ class WarehouseDenied(WarehouseError):
 
 class WarehouseMemory(WarehouseError):
     """The warehouse's engine needs more memory than it may take."""
+
+
+class VertexError(OnedealError):
+    """Vertex AI refused or failed; the champion stays."""
 
 
 class BundleError(OnedealError):

@@ -22,9 +22,10 @@ EVALUATED = "evaluated"
 PROMOTED = "promoted"
 REJECTED = "rejected"
 REGISTERED = "registered"
+CANARY = "canary"
 DEPLOYED = "deployed"
 ROLLED_BACK = "rolled_back"
-EVENTS = (TRAINED, EVALUATED, PROMOTED, REJECTED, REGISTERED, DEPLOYED, ROLLED_BACK)
+EVENTS = (TRAINED, EVALUATED, PROMOTED, REJECTED, REGISTERED, CANARY, DEPLOYED, ROLLED_BACK)
 
 CROWNING = (PROMOTED, ROLLED_BACK)
 """The events that make their model version the champion."""
@@ -150,11 +151,18 @@ def previous_champion(events: Iterable[Event]) -> str | None:
 
 def is_deployed(events: Sequence[Event]) -> bool:
     """Whether the present champion's deployment was recorded as finished."""
+    return champion(events) is None or since_crowned(events, DEPLOYED) is not None
+
+
+def since_crowned(events: Sequence[Event], kind: str) -> Event | None:
+    """The first event of that kind of the present champion since it became so, None without one."""
     crowned = champion(events)
     if crowned is None:
-        return True
+        return None
     after = events[events.index(crowned) + 1 :]
-    return any(e.event == DEPLOYED and e.model_version == crowned.model_version for e in after)
+    return next(
+        (e for e in after if e.event == kind and e.model_version == crowned.model_version), None
+    )
 
 
 def last_decision(events: Iterable[Event]) -> Event | None:
@@ -171,6 +179,14 @@ def decided(events: Iterable[Event]) -> list[str]:
     return list(dict.fromkeys(event.model_version for event in events if event.event in DECIDING))
 
 
+def decision(events: Iterable[Event], model_version: str) -> Event:
+    """The gate's decision on a version. Raises KeyError when the version was never decided on."""
+    for event in events:
+        if event.event in DECIDING and event.model_version == model_version:
+            return event
+    raise KeyError(model_version)
+
+
 def latest_details(events: Iterable[Event], model_version: str) -> Mapping[str, Any]:
     """Details of the version's latest decision: threshold, model type, metrics, watermark.
 
@@ -184,3 +200,13 @@ def latest_details(events: Iterable[Event], model_version: str) -> Mapping[str, 
     if not found:
         raise KeyError(model_version)
     return found[-1].details
+
+
+def scoring_details(events: Iterable[Event], model_version: str) -> dict[str, Any]:
+    """What scoring reads of a version's decision. The watermark is a training's, not a person's."""
+    details = latest_details(events, model_version)
+    return {
+        key: details[key]
+        for key in ("threshold", "model_type", "relation", "metrics")
+        if key in details
+    }

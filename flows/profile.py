@@ -23,6 +23,8 @@ PROFILE = "onedeal"
 FILE = "profiles.yml"
 EXAMPLE = "profiles.example.yml"
 ENGINES = ("duckdb", "bigquery")
+NOT_CREDENTIALS = ("type", "threads", "vertex")
+"""What stands in a target beside the way to its warehouse."""
 
 
 def profiles_dir(settings: Settings) -> Path:
@@ -72,19 +74,14 @@ def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
     Raises SettingsError when dbt can't make sense of the target.
     """
     from dbt.adapters.bigquery.credentials import BigQueryCredentials
-    from dbt.config.profile import Profile, read_profile
-    from dbt.config.renderer import ProfileRenderer
-    from dbt_common.context import set_invocation_context
     from dbt_common.dataclass_schema import ValidationError
     from dbt_common.exceptions import DbtBaseException
 
     directory = profiles_dir(settings)
 
     def read() -> BigQueryCredentials:
-        set_invocation_context(os.environ)
-        raw = read_profile(str(directory))[PROFILE]
-        _, rendered = Profile.render_profile(raw, PROFILE, settings.target, ProfileRenderer({}))
-        told = {key: value for key, value in rendered.items() if key not in ("type", "threads")}
+        rendered = _rendered(settings, directory)
+        told = {key: value for key, value in rendered.items() if key not in NOT_CREDENTIALS}
         data = BigQueryCredentials.translate_aliases(told)
         BigQueryCredentials.validate(data)
         found = BigQueryCredentials.from_dict(data)
@@ -99,6 +96,42 @@ def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
     except (DbtBaseException, ValidationError) as error:
         reason = error.message if isinstance(error, ValidationError) else error
         raise SettingsError(f"{directory / FILE}: target {settings.target!r}: {reason}") from error
+
+
+def target_part(settings: Settings, name: str) -> dict[str, Any] | None:
+    """A part of the target that is onedeal's own, rendered as dbt does; None where it lacks.
+
+    Raises SettingsError when it can't be read, or holds no settings.
+    """
+    outputs = _read(_profiles_file(settings)).get(PROFILE, {}).get("outputs", {})
+    if name not in (outputs.get(settings.target) or {}):
+        return None
+    from dbt_common.exceptions import DbtBaseException
+
+    directory = profiles_dir(settings)
+    try:
+        with environment(settings):
+            part = contextvars.copy_context().run(_rendered, settings, directory)[name]
+    except DbtBaseException as error:
+        raise SettingsError(f"{directory / FILE}: target {settings.target!r}: {error}") from error
+    if part is not None and not isinstance(part, dict):
+        raise SettingsError(
+            f"{directory / FILE}: {name} of the target {settings.target!r} is {part!r}; it must "
+            "hold settings, a name and a value each."
+        )
+    return part or {}
+
+
+def _rendered(settings: Settings, directory: Path) -> dict[str, Any]:
+    """The target as dbt reads it."""
+    from dbt.config.profile import Profile, read_profile
+    from dbt.config.renderer import ProfileRenderer
+    from dbt_common.context import set_invocation_context
+
+    set_invocation_context(os.environ)
+    raw = read_profile(str(directory))[PROFILE]
+    _, rendered = Profile.render_profile(raw, PROFILE, settings.target, ProfileRenderer({}))
+    return dict(rendered)
 
 
 @contextmanager

@@ -83,12 +83,16 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class RunDecision:
-    """What the gate decided about `model_version`, with every check it made."""
+    """What the gate decided about `model_version`, with every check it made.
+
+    taken_back: what its canary on the endpoint had against a promoted version, a sentence each.
+    """
 
     model_version: str
     promoted: bool
     decided_at: datetime
     reasons: tuple[Reason, ...]
+    taken_back: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Reason, ...]:
@@ -263,9 +267,11 @@ class RunReport:
 
     @property
     def outcome(self) -> str:
-        """`promoted`, `first` (promoted, without a champion to beat) or `rejected`."""
+        """`promoted`, `first` (promoted, with no champion to beat), `taken_back` or `rejected`."""
         if not self.decision.promoted:
             return "rejected"
+        if self.decision.taken_back:
+            return "taken_back"
         return "promoted" if self.champion else "first"
 
     @property
@@ -275,6 +281,8 @@ class RunReport:
             return "The new model was promoted"
         if self.outcome == "first":
             return "The first model was promoted"
+        if self.outcome == "taken_back":
+            return "The new model was taken back, the champion stays"
         if self.champion:
             return "The new model was rejected, the champion stays"
         return "The first model was rejected, there is no champion yet"
@@ -299,7 +307,11 @@ class RunReport:
             )
         else:
             against = _against(self)
-        return f"It passed {passed} of the gate. {against}"
+        told = f"It passed {passed} of the gate. {against}"
+        if self.outcome == "taken_back" and self.champion is not None:
+            why = " ".join(self.decision.taken_back)
+            return f"{told} {why} {self.champion.model_version} goes on scoring the deals."
+        return told
 
 
 def check_name(reason: Reason) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from flows import __version__, ledger
 from flows.errors import OnedealError
 from flows.gate import Comparison, Reason
-from flows.ledger import DECIDING, PROMOTED, Event
+from flows.ledger import DECIDING, PROMOTED, ROLLED_BACK, Event
 from flows.report_data import (
     INTERCEPT,
     METRICS,
@@ -104,7 +104,16 @@ def _read_decision(events: Sequence[Event], run_id: str) -> RunDecision:
             )
             for reason in event.details.get("reasons", ())
         ),
+        taken_back=_why_taken_back(events[events.index(event) + 1 :], event.model_version),
     )
+
+
+def _why_taken_back(events: Sequence[Event], version: str) -> tuple[str, ...]:
+    """What a canary had against the version. A person's rollback gives no reasons."""
+    for event in events:
+        if event.event == ROLLED_BACK and event.details.get("rolled_back_from") == version:
+            return tuple(str(reason) for reason in event.details.get("reasons") or ())
+    return ()
 
 
 def _note(event: Event) -> str:

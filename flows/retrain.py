@@ -45,6 +45,7 @@ from flows.lock import writer_lock
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.versions import CANDIDATES, FELLEGI_SUNTER, model_relation
+from flows.vertex import check_access, read_vertex_settings
 from flows.warehouse import Warehouse, open_warehouse
 
 FEATURES = ("path:models/staging", "path:models/matching", "path:models/features")
@@ -58,6 +59,7 @@ class Outcome(StrEnum):
 
     PROMOTED = "promoted"
     REJECTED = "rejected"
+    TAKEN_BACK = "taken_back"
     NOT_FRESH = "not_fresh"
     NOT_TRAINABLE = "not_trainable"
 
@@ -93,16 +95,21 @@ class Evaluations:
     comparisons: tuple[Comparison, ...]
     segments: Mapping[str, tuple[Segment, ...]]
 
-    def candidate(self, champion_type: str | None) -> Evaluation | UnlabelledEvaluation:
+    def candidate(
+        self, champion_type: str | None, model_types: Sequence[str] | None = None
+    ) -> Evaluation | UnlabelledEvaluation:
         """The candidate that goes to the gate.
 
-        champion_type: model type of the champion, None without one. Where there are too few
+        champion_type: model type of the champion, None without one. model_types: those that can be
+        served; all by default. Where there are too few
         verdicts to judge by, the candidate that needs none goes, but not against a champion that
         learned from verdicts.
         """
         if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(self.candidates):
             return self.unlabelled
-        return gate.choose(self.candidates)
+        return gate.choose(
+            [c for c in self.candidates if model_types is None or c.model_type in model_types]
+        )
 
     def comparison(self, model_version: str) -> Comparison | None:
         """The candidate's comparison with the champion, None without one."""
@@ -146,6 +153,8 @@ def retrain(
     variables: dbt variables of this run that differ from `dbt_project.yml`.
     run: how each step is run. on_node: told of each dbt node as it ends.
 
+    A candidate that passes the gate but not its canary on Vertex AI is taken back.
+
     Raises RunInProgress when another command is writing, DbtFailed when a model or a data test
     fails, OnedealError for what else can go wrong; the champion stays in each case.
     """
@@ -153,6 +162,9 @@ def retrain(
     run_id = settings.run_id
     dbt = Dbt(settings, variables or {}, on_node)
     with writer_lock(settings, "retrain --force" if force else "retrain"):
+        vertex = read_vertex_settings(settings)
+        if vertex is not None:
+            run("access", check_access, settings)
         healed = run("converge", converge, settings, dbt, run_id)
         freshness = run("freshness", check_freshness, settings, dbt, force)
 
@@ -177,7 +189,11 @@ def retrain(
         run("train", train, settings, dbt, run_id)
         evaluations = run("evaluate", evaluate_candidates, settings, dbt, run_id)
         chosen = (
-            evaluations.unlabelled if missing is not None else evaluations.candidate(champion_type)
+            evaluations.unlabelled
+            if missing is not None
+            else evaluations.candidate(
+                champion_type, None if vertex is None else vertex.model_types
+            )
         )
         candidate = chosen if isinstance(chosen, Evaluation) else chosen.as_evaluation()
         agreement = run("bundle", write_candidate_bundle, settings, dbt, candidate)
@@ -189,9 +205,14 @@ def retrain(
             run("score", score_pairs, settings, dbt)
         report = run("report", write_run_report, settings, run_id)
         run("retention", drop_old_versions, settings)
+        outcome, reasons = Outcome.REJECTED, decision.sentences
+        if decision.promote:
+            outcome = Outcome.PROMOTED
+            if champion != candidate.model_version:
+                outcome, reasons = Outcome.TAKEN_BACK, why_taken_back(settings)
         return ended(
-            Outcome.PROMOTED if decision.promote else Outcome.REJECTED,
-            decision.sentences if missing is None else (*decision.sentences, missing),
+            outcome,
+            reasons if missing is None else (*reasons, missing),
             champion=champion,
             candidate=candidate,
             previous=evaluations.champion,
@@ -427,6 +448,13 @@ def decide(
     with open_warehouse(settings) as warehouse:
         ledger.record(warehouse, run_id, [*others, Entry(version, verdict, details)])
     return decision
+
+
+def why_taken_back(settings: Settings) -> tuple[str, ...]:
+    """What the ledger says against the version that was champion for the length of its canary."""
+    with open_warehouse(settings) as warehouse:
+        crowned = ledger.champion(ledger.read(warehouse))
+    return () if crowned is None else tuple(crowned.details.get("reasons") or ())
 
 
 def metrics(evaluation: Evaluation | UnlabelledEvaluation) -> dict[str, float | int | None]:

@@ -6,19 +6,19 @@ that was killed in between is finished by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from flows import bundle, ledger
 from flows.dbt import Dbt, OnNode
 from flows.deploy import converge, deploy, has_model, score_pairs
-from flows.errors import BundleError, InputRejected, NothingToDo
+from flows.errors import BundleError, InputRejected, NothingToDo, VertexError
 from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
 from flows.lock import writer_lock
+from flows.retrain import why_taken_back
 from flows.settings import Settings
 from flows.steps import StepRunner, call
-from flows.versions import model_relation
+from flows.versions import FELLEGI_SUNTER, model_relation
+from flows.vertex import read_vertex_settings
 from flows.warehouse import open_warehouse
 
 
@@ -81,7 +81,7 @@ def rollback(
             raise NothingToDo(f"{target} is the champion already.")
         _check_deployable(settings, target)
         details = {
-            **_scoring_details(ledger.latest_details(events, target)),
+            **ledger.scoring_details(events, target),
             "rolled_back_from": before,
             "by": by,
         }
@@ -125,8 +125,9 @@ def promote(
         if version == before:
             raise NothingToDo(f"{version} is the champion already.")
         _check_deployable(settings, version)
+        _check_servable(settings, version, ledger.latest_details(events, version)["model_type"])
         details = {
-            **_scoring_details(ledger.latest_details(events, version)),
+            **ledger.scoring_details(events, version),
             "by": by,
             "reason": reason,
             "champion": before,
@@ -143,7 +144,12 @@ def _crown(
     entry: Entry,
 ) -> ChampionChange:
     run("record", _record, settings, run_id, entry)
-    run("deploy", deploy, settings, dbt, run_id)
+    champion, _ = run("deploy", deploy, settings, dbt, run_id)
+    if champion != entry.model_version:
+        raise VertexError(
+            f"{entry.model_version} was taken back, and {champion} is champion again. "
+            f"{' '.join(why_taken_back(settings))}"
+        )
     run("score", score_pairs, settings, dbt)
     return ChampionChange(before, entry.model_version, ())
 
@@ -171,13 +177,15 @@ def _check_deployable(settings: Settings, version: str) -> None:
         raise InputRejected(f"{version} can't become champion: {error}") from error
 
 
-def _scoring_details(details: Mapping[str, Any]) -> dict[str, Any]:
-    """What scoring reads of a version's decision. The watermark is a training's, not a person's."""
-    return {
-        key: details[key]
-        for key in ("threshold", "model_type", "relation", "metrics")
-        if key in details
-    }
+def _check_servable(settings: Settings, version: str, model_type: str) -> None:
+    """Refuse a model that Vertex AI can't serve the way it is set up."""
+    vertex = read_vertex_settings(settings)
+    if vertex is not None and model_type not in (*vertex.model_types, FELLEGI_SUNTER):
+        raise InputRejected(
+            f"{version} can't become champion: it is a {model_type}, and by the profile's part "
+            f"vertex (registration: {vertex.registration}) Vertex AI is to serve "
+            f"{', '.join(vertex.model_types)}."
+        )
 
 
 def _listed(versions: set[str]) -> str:

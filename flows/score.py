@@ -12,6 +12,7 @@ from flows.lock import writer_lock
 from flows.retrain import build_features
 from flows.settings import Settings
 from flows.steps import StepRunner, call
+from flows.vertex_batch import predict_in_batch, wants_batch
 from flows.warehouse import Warehouse, open_warehouse
 
 
@@ -32,7 +33,8 @@ def score(
 ) -> ScoreResult:
     """Score all candidate pairs with the champion, group the duplicates, fill the review queue.
 
-    Deals that were ingested since the last run are taken in. Raises NothingToDo when there is no
+    Deals that were ingested since the last run are taken in. Vertex AI predicts the pairs as well,
+    where the profile says so. Raises NothingToDo when there is no
     champion yet, RunInProgress when another command is writing.
     """
     settings = settings.for_run("score")
@@ -48,6 +50,8 @@ def score(
         run("converge", converge, settings, dbt, settings.run_id)
         run("features", build_features, dbt)
         run("score", score_pairs, settings, dbt)
+        if wants_batch(settings):
+            run("batch", predict_in_batch, settings)
         with open_warehouse(settings) as warehouse:
             return read_scores(warehouse, crowned.model_version)
 

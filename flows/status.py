@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from flows import bundle, ledger
-from flows.errors import WarehouseDenied, WarehouseLocked
+from flows.errors import VertexError, WarehouseDenied, WarehouseLocked
 from flows.ledger import Event
 from flows.lock import Holder, describe, holder, is_locked
 from flows.profile import target_type
 from flows.settings import Settings
+from flows.vertex import open_vertex
+from flows.vertex_endpoint import deployed_models, hourly_cost
 from flows.warehouse import JobCost, Warehouse, open_warehouse
 
 LAST_RUNS = 5
@@ -89,8 +91,34 @@ class CostStatus:
 
 
 @dataclass(frozen=True)
+class DeployedModel:
+    """A model on the endpoint of Vertex AI, and the share of the traffic that it gets."""
+
+    model_version: str
+    number: str
+    percent: int
+    machine_type: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class EndpointStatus:
+    """What is deployed on Vertex AI, and what it costs at the least.
+
+    hourly_cost: in USD, by node_hour_rate of the profile, not by Google's bill. unknown: why it
+    could not be told.
+    """
+
+    endpoint: str
+    models: tuple[DeployedModel, ...] = ()
+    hourly_cost: float = 0.0
+    node_hour_rate: float = 0.0
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
-    """Everything `onedeal status` shows."""
+    """Everything `onedeal status` shows. endpoint: None where the target has none."""
 
     home: Path
     target: str
@@ -100,6 +128,7 @@ class Status:
     data: DataStatus
     scores: ScoreStatus
     costs: CostStatus
+    endpoint: EndpointStatus | None
     latest_report: Path | None
     bundles: tuple[str, ...]
     current_bundle: str | None
@@ -142,6 +171,7 @@ def status(settings: Settings) -> Status:
         data=data,
         scores=scores,
         costs=costs,
+        endpoint=read_endpoint(settings),
         latest_report=latest if latest.exists() else None,
         bundles=tuple(bundle.bundle_versions(settings)),
         current_bundle=bundle.current_version(settings),
@@ -194,7 +224,8 @@ def _reasons(event: Event) -> tuple[str, ...]:
     details = event.details
     if "rolled_back_from" in details:
         who = f" by {details['by']}" if details.get("by") else ""
-        return (f"Rolled back{who} from {details['rolled_back_from']}.",)
+        told = tuple(str(reason) for reason in details.get("reasons") or ())
+        return (f"Rolled back{who} from {details['rolled_back_from']}.", *told)
     if details.get("by"):
         return (f"Promoted by {details['by']}: {details.get('reason')}",)
     reasons = details.get("reasons") or []
@@ -251,3 +282,29 @@ def read_costs(warehouse: Warehouse) -> CostStatus:
         return CostStatus(tuple(warehouse.job_costs(LAST_RUNS)))
     except WarehouseDenied as error:
         return CostStatus((), str(error))
+
+
+def read_endpoint(settings: Settings) -> EndpointStatus | None:
+    """What is deployed on Vertex AI; None where the target does not serve there."""
+    vertex = open_vertex(settings)
+    if vertex is None:
+        return None
+    try:
+        found = deployed_models(vertex)
+    except VertexError as error:
+        return EndpointStatus(vertex.endpoint, unknown=str(error))
+    return EndpointStatus(
+        vertex.endpoint,
+        tuple(
+            DeployedModel(
+                model_version=deployed.display_name,
+                number=deployed.model_version_id,
+                percent=percent,
+                machine_type=deployed.dedicated_resources.machine_spec.machine_type,
+                replicas=deployed.dedicated_resources.min_replica_count,
+            )
+            for deployed, percent in found
+        ),
+        hourly_cost(found, vertex.settings),
+        vertex.settings.node_hour_rate,
+    )

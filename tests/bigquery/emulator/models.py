@@ -5,6 +5,7 @@ trains it, the same code that trains on DuckDB, so that both targets give the sa
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,12 @@ ModelKey = tuple[str, str, str]
 
 TRAINED: dict[ModelKey, TrainedModel] = {}
 """What the models learned. Which models exist is for the emulator's catalog to say."""
+
+REGISTERED: dict[ModelKey, tuple[str, str]] = {}
+"""Of the models that are registered in Vertex AI: the model there, and its version."""
+
+LAST_VERSION: dict[tuple[str, str], int] = {}
+"""The newest version by project and model of Vertex AI: a number is never given twice."""
 
 CALLER = CallerIdentity(principal=DEFAULT_CALLER, is_authenticated=False)
 
@@ -155,22 +162,40 @@ def _drop(statement: ModelStatement, context: AppContext) -> None:
     find(context, statement.key)
     context.catalog.delete_model(*statement.key)
     del TRAINED[statement.key]
+    REGISTERED.pop(statement.key, None)
 
 
 def _alter(statement: ModelStatement, context: AppContext) -> None:
     meta, _ = find(context, statement.key)
-    unknown = statement.options.keys() - {"description", "friendly_name", "labels"}
+    options = dict(statement.options)
+    if "vertex_ai_model_id" in options:
+        _register(statement.key, options.pop("vertex_ai_model_id"))
+    unknown = options.keys() - {"description", "friendly_name", "labels"}
     if unknown:
         raise InvalidQueryError(f"ALTER MODEL of the emulator has no option {sorted(unknown)}")
     now = context.clock.now()
     changes = {
-        **statement.options,
+        **options,
         "last_modified_time": now,
         "etag": generate_etag(*statement.key, str(now)),
     }
     if "labels" in changes:
         changes["labels"] = dict(changes["labels"])
     context.catalog.update_model(meta.model_copy(update=changes))
+
+
+def _register(key: ModelKey, model_id: str) -> None:
+    """Register a model in Vertex AI, as cloud.google.com/bigquery/docs/managing-models-vertex says.
+
+    The id is for good; a model under an id that exists becomes its newest version.
+    """
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,62}", model_id):
+        raise InvalidQueryError(f"Invalid vertex_ai_model_id {model_id!r}")
+    if key in REGISTERED:
+        raise InvalidQueryError(f"Model {key[2]} has a vertex_ai_model_id, which can't be changed")
+    model = (key[0], model_id)
+    LAST_VERSION[model] = LAST_VERSION.get(model, 0) + 1
+    REGISTERED[key] = (model_id, str(LAST_VERSION[model]))
 
 
 def _export(statement: ModelStatement, context: AppContext) -> None:
@@ -299,8 +324,11 @@ def install() -> None:
         return False
 
     def model_to_rest(meta: ModelMeta) -> dict[str, Any]:
-        trained = TRAINED[meta.project_id, meta.dataset_id, meta.model_id]
-        return {**to_rest(meta), "trainingRuns": [training_run(trained)]}
+        key = (meta.project_id, meta.dataset_id, meta.model_id)
+        run = training_run(TRAINED[key])
+        if key in REGISTERED:
+            run["vertexAiModelId"], run["vertexAiModelVersion"] = REGISTERED[key]
+        return {**to_rest(meta), "trainingRuns": [run]}
 
     job_routes.execute_copy_job = execute_copy_job
     job_routes.execute_extract_job = execute_extract_job

@@ -1,0 +1,149 @@
+"""How a canary is judged: by the prediction log while it soaks, and by known pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from flows import ledger
+from flows.deploy import known_pairs_of
+from flows.vertex import VertexSettings
+from flows.vertex_canary import LogFigures, judge, log_figures
+from flows.vertex_endpoint import CanaryRejected, plan, serve
+from flows.warehouse import utc_now
+from tests.python.vertex import small
+from tests.python.vertex.conftest import Place
+from tests.python.vertex.small_runs import make_vertex
+
+A, B = (small.VERSIONS[name] for name in "AB")
+SETTINGS = VertexSettings()
+EVEN = (10,) * 10
+
+
+def figures(
+    answers: int = 100, errors: int = 0, slow: int = 0, scores: Sequence[int] = EVEN
+) -> LogFigures:
+    return LogFigures(answers, errors, slow, tuple(scores))
+
+
+@pytest.mark.parametrize(
+    ("canary", "said"),
+    [
+        (figures(), ""),
+        (figures(answers=49, errors=49), ""),
+        (figures(errors=1), ""),
+        (figures(errors=2), "2 of 100 of its answers failed; 1.0% are allowed."),
+        (figures(slow=5), ""),
+        (figures(slow=6), "6 of 100 of its answers took more than 1000 ms; 5% may."),
+        (figures(scores=(29, 10, 10, 10, 10, 10, 10, 10, 1, 0)), ""),
+        (figures(scores=(31, 9, 10, 10, 10, 10, 10, 10, 0, 0)), "elsewhere than the champion's by"),
+        (figures(scores=(100, *(0,) * 9)), "elsewhere than the champion's by 0.90"),
+    ],
+)
+def test_the_log_is_judged_by_the_limits(canary: LogFigures, said: str) -> None:
+    reasons = judge(B, {A: figures(), B: canary}, SETTINGS)
+    assert (said in " ".join(reasons)) if said else reasons == ()
+
+
+def test_without_answers_of_the_champion_scores_are_not_compared() -> None:
+    skewed = figures(scores=(100, *(0,) * 9))
+    assert judge(B, {B: skewed}, SETTINGS) == ()
+    assert judge(B, {A: figures(answers=9, scores=(9, *(0,) * 9)), B: skewed}, SETTINGS) == ()
+    assert judge(B, {}, SETTINGS) == ()
+
+
+def log(place: Place, version: str, probability: float | None, ms: float, at: datetime) -> None:
+    with small.open_small(place.settings) as warehouse:
+        warehouse.execute(
+            f"insert into {warehouse.name('onedeal_serving.prediction_log')} "
+            "(predicted_at, model_version, deal_id, candidate_deal_id, probability, latency_ms) "
+            "select ?, ?, 'd', 'c', ?, ? from range(60)",
+            (at, version, probability, ms),
+        )
+
+
+def test_figures_are_read_of_the_log(place: Place) -> None:
+    now = utc_now()
+    log(place, B, 0.31, 10, now)
+    log(place, B, None, 2000, now)
+    log(place, A, 1.0, 10, now)
+    log(place, A, 0.5, 10, now - timedelta(hours=1))
+    with small.open_small(place.settings) as warehouse:
+        found = log_figures(warehouse, now, SETTINGS)
+    assert found == {
+        A: LogFigures(60, 0, 0, (0,) * 9 + (60,)),
+        B: LogFigures(120, 60, 60, (0, 0, 0, 60, *(0,) * 6)),
+    }
+
+
+def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
+    """It soaks for an hour; after ten minutes its answers begin to fail."""
+    assert place.run("A", "promoted")["error"] is None
+    small.train(place.settings, "B")
+    small.crown(place.settings, "B", "promoted")
+    place.vertex["soak_minutes"] = 60
+    vertex = make_vertex(place.vertex)
+    waits: list[float] = []
+
+    with small.open_small(place.settings) as warehouse:
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            assert len(waits) <= 10
+            assert place.service.by_version() == {A: 50, B: 50}
+            assert place.service.aliases() == {"champion": A, "default": A, "candidate": B}
+            if len(waits) == 10:
+                log(place, B, None, 10, utc_now())
+
+        with pytest.raises(CanaryRejected, match="60 of 60 of its answers failed"):
+            serve(
+                vertex,
+                warehouse,
+                small.RUNS["B"],
+                known_pairs_of(place.settings, warehouse, 5),
+                wait,
+            )
+        assert waits == [60.0] * 10
+        # A run that takes over later has only the rest of the soak before it.
+        warehouse.execute(
+            f"update {warehouse.name(ledger.TABLE)} "
+            "set occurred_at = occurred_at - interval 3570 second"
+        )
+        warehouse.execute(f"delete from {warehouse.name('onedeal_serving.prediction_log')}")
+        rest: list[float] = []
+
+        def jump(seconds: float) -> None:
+            rest.append(seconds)
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            serve(
+                vertex,
+                warehouse,
+                small.RUNS["B"],
+                known_pairs_of(place.settings, warehouse, 5),
+                jump,
+            )
+        assert 0 < rest[0] < 30
+
+
+def test_the_plan_follows_the_ledger(place: Place) -> None:
+    now = utc_now()
+    for name in "AB":
+        small.crown(place.settings, name, "promoted")
+        with small.open_small(place.settings) as warehouse:
+            events = ledger.read(warehouse)
+        made = plan(events, SETTINGS, now)
+        assert (made.champion, made.canary) == (small.VERSIONS[name], name == "B")
+    assert made.traffic == {B: 100, A: 0}
+    with small.open_small(place.settings) as warehouse:
+        ledger.record(warehouse, "run", [ledger.Entry(B, ledger.DEPLOYED)])
+        events = ledger.read(warehouse)
+    made = plan(events, SETTINGS, now)
+    assert (made.canary, made.is_proven, made.traffic) == (False, True, {B: 100, A: 0})
+    later = now + timedelta(hours=25)
+    assert plan(events, SETTINGS, later).traffic == {B: 100}
+    # A champion that Vertex AI can't serve takes everything off the endpoint.
+    assert plan(events, VertexSettings(model_types=("boosted",)), now).traffic is None
