@@ -11,7 +11,7 @@ LONGEST_REST_SECONDS = 60.0
 
 
 class CircuitBreaker:
-    """Closed at first. After FAILURES in a row it opens, for a rest in which nothing is let through.
+    """Closed at first. After FAILURES in a row it opens: for a rest nothing is let through.
 
     Then one call is let through: if it succeeds all are, if it fails the rest begins anew, twice as
     long. Thread-safe.

@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from flows.errors import InputRejected, NothingToDo, SettingsError
+from flows.settings import Settings
 
 PREFIX = "onedeal_"
 NAMES = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -41,6 +42,11 @@ class Key:
     sha256: str
     created_at: str
     revoked_at: str = ""
+
+
+def keys_path(settings: Settings) -> Path:
+    """The file of an installation's keys."""
+    return settings.home / "serving" / "keys.json"
 
 
 class Keys:
