@@ -71,7 +71,7 @@ class Access:
         if not audience:
             raise self._unauthorized(
                 PUBSUB,
-                "Push messages are not taken (ONEDEAL_PUBSUB_AUDIENCE and ONEDEAL_PUBSUB_EMAIL)",
+                "No push messages are taken: ONEDEAL_PUBSUB_AUDIENCE and ONEDEAL_PUBSUB_EMAIL are unset",
             )
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -100,12 +100,16 @@ class Access:
         return caller
 
     def _unauthorized(self, path: str, reason: str) -> Problem:
+        wanted = (
+            "Send the token of Pub/Sub's own push authentication."
+            if path == PUBSUB
+            else "Send `Authorization: Bearer KEY` with a key of `onedeal keys create NAME`."
+        )
         # Only where a person may look does the browser ask for a password.
         scheme = "Basic" if path in PAGES else "Bearer"
         return Problem(
             401,
-            f"{reason.rstrip('.')}. Send `Authorization: Bearer KEY` with a key of `onedeal keys "
-            "create NAME`.",
+            f"{reason.rstrip('.')}. {wanted}",
             headers={"WWW-Authenticate": f'{scheme} realm="onedeal"'},
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 from flows import __version__
 from serving.access import PUBSUB, Access
@@ -95,8 +96,11 @@ def create_app(
     return Guard(app, settings, access, limit, metrics)
 
 
-class _Json(Response):
-    media_type = "application/json"
+class _Json(JSONResponse):
+    """JSON that is written already. It is FastAPI's kind, so that the document has its schema."""
+
+    def render(self, content: Any) -> bytes:
+        return content if isinstance(content, bytes) else str(content).encode()
 
 
 BODIES: dict[str, tuple[Any, Any]] = {
