@@ -26,6 +26,9 @@ COPY models models
 COPY macros macros
 COPY analyses analyses
 COPY tests/generic tests/generic
+COPY tests/features tests/features
+COPY tests/inference tests/inference
+COPY tests/matching tests/matching
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,0 +1,135 @@
+"""The process of `onedeal serve`: puts the parts together, listens, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from flows.settings import Settings
+from serving.access import Access
+from serving.app import create_app
+from serving.guard import LOGGER, log
+from serving.keys import Keys, keys_path
+from serving.metrics import Metrics
+from serving.service import Service
+from serving.settings import ServingSettings
+
+END_SECONDS = 10.0
+"""From SIGTERM to the end; Cloud Run kills what takes longer."""
+ANSWER_SECONDS = 4
+"""Of these, for requests under way."""
+MARGIN_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 75
+MAX_CONNECTIONS = 1000
+
+
+def run(settings: Settings, serving: ServingSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises OnedealError where it can't start."""
+    _configure_log()
+    ending = _Ending()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ending.before_listening)
+    parts = Parts(settings, serving, ending)
+    config = uvicorn.Config(
+        parts.app,
+        host=serving.host,
+        port=serving.port,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ANSWER_SECONDS,
+        limit_concurrency=MAX_CONNECTIONS,
+    )
+    server = _Server(config, ending)
+    server.run()
+    if not server.started:
+        # uvicorn has said why: the address is taken, or not this machine's.
+        raise SystemExit(1)
+    log("stopped")
+
+
+class _Ending:
+    """When the end began, and that it comes."""
+
+    def __init__(self) -> None:
+        self.began_at: float | None = None
+
+    def before_listening(self, number: int, frame: FrameType | None) -> None:
+        """A signal before uvicorn takes them, or the one that it raises again after its end."""
+        if self.began_at is None:
+            raise SystemExit(0)
+
+    def begin(self) -> None:
+        """Note the time; and whatever hangs, the process is gone when the time is up."""
+        if self.began_at is None:
+            self.began_at = time.monotonic()
+            # What the log holds is on the disk, so nothing is lost by it.
+            timer = threading.Timer(END_SECONDS - MARGIN_SECONDS / 2, os._exit, (1,))
+            timer.daemon = True
+            timer.start()
+
+    @property
+    def seconds_left(self) -> float:
+        """For what is still to do."""
+        since = 0.0 if self.began_at is None else time.monotonic() - self.began_at
+        return max(0.5, END_SECONDS - MARGIN_SECONDS - since)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ending: _Ending) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        for one in self.servers:
+            for socket in one.sockets:
+                host, port = socket.getsockname()[:2]
+                log("listening", host=host, port=port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        log("stopping", signal=signal.Signals(sig).name)
+        self._ending.begin()
+        super().handle_exit(sig, frame)
+
+
+def _configure_log() -> None:
+    """Lines of JSON on standard error; of libraries only what is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.handlers = [handler]
+    LOGGER.propagate = False
+    others = logging.StreamHandler(sys.stderr)
+    others.setFormatter(_AsJson())
+    logging.basicConfig(level=logging.WARNING, handlers=[others], force=True)
+
+
+class _AsJson(logging.Formatter):
+    """What libraries say, in the same form; without tracebacks' messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+
+        return json.dumps(
+            {
+                "time": self.formatTime(record),
+                "severity": record.levelname,
+                "event": record.name,
+                "message": record.getMessage(),
+            }
+        )
