@@ -71,7 +71,7 @@ class Access:
         if not audience:
             raise self._unauthorized(
                 PUBSUB,
-                "No push messages are taken: ONEDEAL_PUBSUB_AUDIENCE and ONEDEAL_PUBSUB_EMAIL are unset",
+                "No push messages are taken: ONEDEAL_PUBSUB_AUDIENCE is not set",
             )
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():

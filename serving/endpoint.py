@@ -42,12 +42,13 @@ class VertexEndpoint:
     def __init__(self, vertex: Vertex, seconds: float) -> None:
         self._vertex = vertex
         self._seconds = seconds
-        self._credentials = vertex.credentials()
+        self._credentials: Any = None
         base = vertex.api_endpoint
         base = base if "://" in base else f"https://{base}"
         self._url = f"{base.rstrip('/')}/v1/{vertex.endpoint}"
         self._local = threading.local()
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._versions: dict[str, str] = {}
         self._read_at = float("-inf")
 
@@ -84,11 +85,11 @@ class VertexEndpoint:
 
     def _version(self, deployed_id: str, deadline: float) -> str:
         """The ledger's name for what is deployed, by which the canary is judged."""
-        with self._lock:
-            if deployed_id in self._versions:
-                return self._versions[deployed_id]
-            if time.monotonic() >= self._read_at + REREAD_SECONDS:
-                self._read_versions(deadline)
+        if deployed_id not in self._versions:
+            with self._reading:
+                is_old = time.monotonic() >= self._read_at + REREAD_SECONDS
+                if deployed_id not in self._versions and is_old:
+                    self._read_versions(deadline)
         # Deployed by hand, or this moment: its own number tells it apart from the others.
         return self._versions.get(deployed_id, f"deployed model {deployed_id}")
 
@@ -125,6 +126,9 @@ class VertexEndpoint:
         from google.auth.transport.requests import AuthorizedSession
 
         if not hasattr(self._local, "session"):
+            with self._lock:
+                # Not at the start: a service that can't sign in has the bundle's model.
+                self._credentials = self._credentials or self._vertex.credentials()
             self._local.session = AuthorizedSession(self._credentials, max_refresh_attempts=1)
         session: AuthorizedSession = self._local.session
         return session

@@ -15,15 +15,23 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from flows.settings import Settings
+from flows.vertex import open_vertex
 from serving.access import Access
 from serving.app import create_app
+from serving.artifacts import fetch_bundle
+from serving.champion import Champion
+from serving.endpoint import VertexEndpoint
 from serving.guard import LOGGER, log
 from serving.keys import Keys, keys_path
 from serving.metrics import Metrics
+from serving.prediction_log import PredictionLog
 from serving.service import Service
 from serving.settings import ServingSettings
+from serving.triggers import ChildProcess, PrefectDeployment, Runs, Starter, Triggers
+from serving.verdicts import Verdicts
 
 END_SECONDS = 10.0
 """From SIGTERM to the end; Cloud Run kills what takes longer."""
@@ -133,3 +141,73 @@ class _AsJson(logging.Formatter):
                 "message": record.getMessage(),
             }
         )
+
+
+class Parts:
+    """What a service consists of, put together; it begins to work when the application starts."""
+
+    def __init__(self, settings: Settings, serving: ServingSettings, ending: _Ending) -> None:
+        self._settings = settings
+        self._ending = ending
+        keys = Keys(keys_path(settings), serving.api_key)
+        self.metrics = Metrics()
+        vertex = open_vertex(settings)
+        current = settings.current_bundle
+        if serving.container is not None and serving.container.storage_uri:
+            current = fetch_bundle(serving.container, settings.home / "serving" / "artifacts")
+        self.champion = Champion(current)
+        self.service = Service(
+            self.champion,
+            PredictionLog.open(settings),
+            Verdicts.open(settings),
+            self.metrics,
+            endpoint=VertexEndpoint(vertex, serving.endpoint_seconds) if vertex else None,
+            endpoint_seconds=serving.endpoint_seconds,
+            max_waiting=serving.max_waiting,
+        )
+        access = Access(serving, keys, self.service.in_thread)
+        self._triggers = _triggers(settings, serving) if serving.pubsub_audience else None
+        self.app = create_app(
+            self.service,
+            serving,
+            access,
+            metrics=self.metrics,
+            triggers=self._triggers,
+            refresh_metrics=self._refresh_metrics,
+            lifespan=self._lifespan,
+        )
+        if keys.is_empty and serving.container is None and not serving.oidc_audience:
+            log(
+                "no_key",
+                level=logging.WARNING,
+                message="There is no API key, so only health is answered. Make one: onedeal keys "
+                "create NAME",
+            )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        self.champion.start()
+        if self._triggers is not None:
+            await asyncio.to_thread(self._triggers.resume)
+        yield
+        if self._triggers is not None:
+            self._triggers.close()
+        self.champion.close()
+        await asyncio.to_thread(self.service.close, self._ending.seconds_left)
+
+    def _refresh_metrics(self) -> None:
+        metrics, state = self.metrics, self.service.prediction_log.state
+        metrics.ready.set(self.service.why_not_ready() is None)
+        metrics.endpoint_resting.set(self.service.breaker.is_resting)
+        metrics.log_rows.set(state.rows_waiting)
+        metrics.log_bytes.set(state.bytes_waiting)
+
+
+def _triggers(settings: Settings, serving: ServingSettings) -> Triggers:
+    runs = Runs(settings.home / "serving" / "triggers.sqlite")
+    starter: Starter = (
+        PrefectDeployment(serving, settings.target, runs)
+        if serving.prefect_deployment
+        else ChildProcess(settings, runs)
+    )
+    return Triggers(runs, starter)
