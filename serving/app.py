@@ -92,6 +92,7 @@ def create_app(
                 app.add_api_route(path, route, methods=[method], include_in_schema=False)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return Guard(app, settings, access, limit, metrics)
 
@@ -313,6 +314,12 @@ async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     body = error.body(request.state.request_id)
     return _Json(body, status_code=error.status, headers=error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """What nobody foresaw; the guard logs where it happened."""
+    problem = Problem(500, "Something went wrong here; where, stands in the service's log.")
+    return await _problem(request, problem)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

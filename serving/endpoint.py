@@ -7,7 +7,6 @@ which a service that starts on demand has better uses for.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Sequence
@@ -59,7 +58,7 @@ class VertexEndpoint:
         """
         import numpy as np
 
-        rows = [dict(zip(names, map(_json, row), strict=True)) for row in features.tolist()]
+        rows = [dict(zip(names, row, strict=True)) for row in features.tolist()]
         deadline = time.monotonic() + self._seconds
         found: list[float] = []
         answered_by: set[str] = set()
@@ -132,8 +131,3 @@ class VertexEndpoint:
             self._local.session = AuthorizedSession(self._credentials, max_refresh_attempts=1)
         session: AuthorizedSession = self._local.session
         return session
-
-
-def _json(value: float) -> float | None:
-    """NULL is NaN in a row of features, and null in JSON."""
-    return None if math.isnan(value) else value

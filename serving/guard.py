@@ -114,7 +114,9 @@ class Guard:
         except Exception as error:
             _log_unexpected(error, request_id)
             if not answered:
-                problem = Problem(500, "Something went wrong here, and is in the service's log.")
+                problem = Problem(
+                    500, "Something went wrong here; where, stands in the service's log."
+                )
                 await _answer(problem, request_id, send_with_headers)
         finally:
             seconds = time.perf_counter() - started_at

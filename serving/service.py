@@ -354,26 +354,30 @@ def _match(matcher: Matcher, rows: Sequence[Mapping[str, object]], floor: float)
 
 
 def _rows_of(instances: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray[Any, Any]:
-    """Instances as rows of features: numbers, and NaN for null or what is missing."""
+    """Instances as rows of features, all of them numbers: what is missing has columns of its own.
+
+    Raises Problem (422) that names the feature at fault.
+    """
     import numpy as np
 
-    rows = np.full((len(instances), len(names)), math.nan)
-    columns = {name: number for number, name in enumerate(names)}
-    for row, instance in enumerate(instances):
-        for name, value in instance.items():
-            field = f"instances.{row}.{name}"
-            if name not in columns:
+    rows = np.empty((len(instances), len(names)))
+    known = set(names)
+    for number, instance in enumerate(instances):
+        for name in (*(one for one in instance if one not in known), *names):
+            value = instance.get(name)
+            if name not in known:
                 message = f"there is no such feature; there are {', '.join(names)}"
-            elif value is None:
-                continue
+            elif name not in instance:
+                message = "it is missing; each feature of the bundle is needed"
             elif isinstance(value, bool) or not isinstance(value, int | float):
-                message = "it must be a number or null"
-            elif not math.isfinite(number := _float(value)):
+                message = "it must be a number"
+            elif not math.isfinite(_float(value)):
                 message = "it must be a finite number"
             else:
-                rows[row, columns[name]] = number
                 continue
+            field = f"instances.{number}.{name}"
             raise Problem(422, f"{field}: {message}.", fields=[FieldProblem(field, message)])
+        rows[number] = [float(instance[name]) for name in names]
     return rows
 
 

@@ -142,11 +142,11 @@ def test_predictions_have_the_form_of_bigquery_ml(
 ) -> None:
     manifest = json.loads((server.settings.current_bundle / "bundle.json").read_text())
     names = manifest["features"]
-    instances = [dict.fromkeys(names, 0.0), dict.fromkeys(names, 1), {names[0]: None}, {}]
-    answer = server.post("/predict", {"instances": instances, "parameters": {"any": 1}})
+    zeros = dict.fromkeys(names, 0.0)
+    answer = server.post("/predict", {"instances": [zeros, zeros], "parameters": {"any": 1}})
     assert answer.status_code == 200, answer.text
     predictions = answer.json()["predictions"]
-    assert len(predictions) == 4 and predictions[2] == predictions[3]
+    assert len(predictions) == 2 and predictions[0] == predictions[1]
     for prediction in predictions:
         assert prediction["is_duplicate_values"] == ["1", "0"]
         assert sum(prediction["is_duplicate_probs"]) == pytest.approx(1)
@@ -156,13 +156,16 @@ def test_predictions_have_the_form_of_bigquery_ml(
         == server.match({**deals[0], "deal_id": "copy"})["matches"]
     )
     assert server.post("/predict", {"instances": []}).json() == {"predictions": []}
+    for value in (None, "1", True, [1], 10**400):
+        refused = server.post("/predict", {"instances": [zeros, {**zeros, names[3]: value}]})
+        assert f"instances.1.{names[3]}" in error(refused, 422)["message"]
 
 
 @pytest.mark.parametrize(
     ("instances", "field"),
     [
         ([{"nope": 1}], "instances.0.nope"),
-        ([{}, {"amount_gap": "many"}], "instances.1."),
+        ([{}], "instances.0.name_missing"),
         ([{"deal": {"amount": "x"}}], "instances.0.deal.amount"),
         ([{"deal": {}}, {}], "instances"),
         ([{"deal": {}}] * 101, "instances"),
