@@ -95,7 +95,7 @@ def serve(
         **(environment or {}),
     }
     command = [sys.executable, "-m", "flows.cli", "serve"]
-    if "AIP_HTTP_PORT" not in env:
+    if not {"AIP_HTTP_PORT", "PORT"} & set(env):
         command += ["--port", "0"]
     with subprocess.Popen(
         command, cwd=settings.home, env=env, stderr=subprocess.PIPE, text=True
