@@ -16,11 +16,11 @@ import importlib.util
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,7 +43,10 @@ from flows.contract import Table as ContractTable
 from flows.errors import WarehouseError
 from flows.profile import bigquery_credentials
 from flows.settings import Settings
-from flows.warehouse import JobCost, StoredModel, Warehouse
+from flows.warehouse import JobCost, StoredModel, Warehouse, quote
+
+if TYPE_CHECKING:
+    import duckdb
 
 STAGING_LIFETIME = timedelta(days=1)
 """After which BigQuery drops a staging table that a killed process left."""
@@ -136,12 +139,23 @@ class BigQueryWarehouse:
             safe=False,
         )
 
-    def export(self, relation: str, path: Path) -> None:
-        """Write a relation's rows to a new Parquet file."""
-        import pyarrow.parquet as pq
+    @contextmanager
+    def in_duckdb(
+        self, relations: Mapping[str, str], scratch: Path
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """DuckDB in memory, with views of Parquet files: each relation is read and copied once."""
+        import duckdb
 
-        table = self.arrow(f"select * from {self.name(relation)}")
-        pq.write_table(table, path, compression="zstd")
+        with duckdb.connect(":memory:", config={"temp_directory": str(scratch)}) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            for name, relation in relations.items():
+                path = scratch / f"{name}.parquet"
+                pq.write_table(self.arrow(f"select * from {self.name(relation)}"), path)
+                file = str(path).replace("'", "''")
+                connection.execute(
+                    f"create view {quote(name)} as select * from read_parquet('{file}')"
+                )
+            yield connection
 
     def append(
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None

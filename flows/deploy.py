@@ -183,18 +183,18 @@ def _take_back(settings: Settings, run_id: str, error: VertexError) -> bool:
     return True
 
 
-def serving_sql(settings: Settings, dbt: Dbt) -> dict[str, str]:
-    """The matching SQL of a bundle by name, compiled for DuckDB whatever the target is."""
-    if target_type(settings) == "duckdb":
-        return dbt.compile_analyses()
-    # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
-    aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
-    return Dbt(aside).compile_analyses()
+def compile_serving(settings: Settings, dbt: Dbt) -> bundle.Compiled:
+    """What a bundle takes over from the project, compiled for DuckDB whatever the target is."""
+    if target_type(settings) != "duckdb":
+        # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
+        aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
+        dbt = Dbt(aside)
+    return bundle.Compiled(dbt.compile_analyses(), dbt.phrases())
 
 
 def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
     """Write the bundle of a decided version from the warehouse's present tables, and check it."""
-    sql = serving_sql(settings, dbt)
+    compiled = compile_serving(settings, dbt)
     version = crowned.model_version
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
@@ -203,7 +203,7 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
             model_version=version,
             model_type=str(crowned.details["model_type"]),
             threshold=float(crowned.details["threshold"]),
-            sql=sql,
+            compiled=compiled,
         )
         agreement = check_agreement(warehouse, path)
     limit = GateSettings().max_agreement_difference

@@ -24,11 +24,11 @@ from flows import bundle, gate, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt, OnNode, SourceFreshness
 from flows.deploy import (
+    compile_serving,
     converge,
     deploy,
     drop_old_versions,
     score_pairs,
-    serving_sql,
     write_run_report,
 )
 from flows.gate import (
@@ -380,7 +380,7 @@ def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
 
 def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
     """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs."""
-    sql = serving_sql(settings, dbt)
+    compiled = compile_serving(settings, dbt)
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
             settings,
@@ -388,7 +388,7 @@ def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) 
             model_version=candidate.model_version,
             model_type=candidate.model_type,
             threshold=_threshold(candidate),
-            sql=sql,
+            compiled=compiled,
         )
         return check_agreement(warehouse, path)
 
