@@ -71,6 +71,16 @@ _TYPES = {
 @contextmanager
 def open_bigquery(settings: Settings, contract: Contract) -> Iterator[Warehouse]:
     """Open the BigQuery of the target. Raises WarehouseError when there are no credentials."""
+    jobs = connect(settings)
+    with jobs.client:
+        yield BigQueryWarehouse(jobs, contract)
+
+
+def connect(settings: Settings) -> Jobs:
+    """What runs jobs on the target's BigQuery; its client is the caller's to close.
+
+    Raises WarehouseError when there are no credentials.
+    """
     credentials = bigquery_credentials(settings)
     try:
         client = create_bigquery_client(credentials)
@@ -80,8 +90,7 @@ def open_bigquery(settings: Settings, contract: Contract) -> Iterator[Warehouse]
     if settings.run_id:
         labels["onedeal_command"] = label(settings.command)
         labels["onedeal_run"] = label(settings.run_id)
-    with client:
-        yield BigQueryWarehouse(Jobs(client, settings.target, credentials, labels), contract)
+    return Jobs(client, settings.target, credentials, labels)
 
 
 class BigQueryWarehouse:
@@ -412,10 +421,8 @@ class _File:
         rows = 0
         for batch in batches:
             if self._writer is None:
-                self.columns = [
-                    SchemaField(field.name, _TYPES[str(field.type)]) for field in batch.schema
-                ]
-                self._writer = pq.ParquetWriter(self.path, _with_zones(batch.schema))
+                self.columns = columns_of(batch.schema)
+                self._writer = pq.ParquetWriter(self.path, with_zones(batch.schema))
             self._writer.write_batch(batch.cast(self._writer.schema))
             rows += batch.num_rows
         return rows
@@ -489,8 +496,13 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _with_zones(schema: pa.Schema) -> pa.Schema:
-    """A Parquet time without a zone is a DATETIME to BigQuery."""
+def columns_of(schema: pa.Schema) -> list[SchemaField]:
+    """BigQuery's columns of an Arrow schema of the contract."""
+    return [SchemaField(field.name, _TYPES[str(field.type)]) for field in schema]
+
+
+def with_zones(schema: pa.Schema) -> pa.Schema:
+    """The schema to write to Parquet: a time without a zone is a DATETIME to BigQuery."""
     return pa.schema(
         [
             field.with_type(pa.timestamp("us", "UTC"))

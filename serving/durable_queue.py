@@ -34,6 +34,7 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 REMOVED_AT_ONCE = 256
 """Packets that one transaction removes: a put waits no longer than that takes."""
 BUSY_SECONDS = 10.0
+PAGE_BYTES = 4096
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class DurableQueue:
         self._batch = 1 if last is None else (last >> _BATCH_BITS) + 1
         self._packets_in_batch = 0
         self._rows_in_batch = 0
-        if reserve and last is None:
+        if reserve and last is None and shutil.disk_usage(path.parent).free > 8 * reserve:
             self._take_room(reserve)
 
     @property
@@ -111,7 +112,8 @@ class DurableQueue:
             self._rows += rows
             self._rows_in_batch += rows
             self._size += size
-            self._unmoved_bytes += size
+            # A commit writes whole pages: of the table's tree, and the last one again.
+            self._unmoved_bytes += size + 2 * PAGE_BYTES
             is_full = self._rows_in_batch >= self._batch_rows
             if is_full:
                 self._seal()
@@ -168,9 +170,20 @@ class DurableQueue:
                 break
         self._delivered = {one for one in self._delivered if one > batch}
 
+    def probe(self) -> None:
+        """Write something, and so find out whether the disk takes anything."""
+        with self._lock, _transaction(self._writer):
+            self._writer.execute("insert into packets values (0, 0, zeroblob(?))", (PAGE_BYTES,))
+            self._writer.execute("delete from packets where id = 0")
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether `tidy` has something to do."""
+        return self._unmoved_bytes >= CHECKPOINT_BYTES
+
     def tidy(self) -> None:
         """Move what is in the write-ahead file to the main one, so that the first is used anew."""
-        if self._unmoved_bytes < CHECKPOINT_BYTES:
+        if not self.is_untidy:
             return
         self._checkpoint()
         # What came meanwhile is little; with it the write-ahead file starts again.
@@ -222,6 +235,8 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
+    # Or what is removed is written once more, as zeros.
+    connection.execute("pragma secure_delete = off")
     # `tidy` does it, on a thread that nobody waits for.
     connection.execute("pragma wal_autocheckpoint = 0")
     return connection

@@ -123,6 +123,8 @@ class Outbox:
         self._hurried = 0
         self._now = threading.Event()
         self._rounds = threading.Condition()
+        # The first time takes as long as imports do: better now than in a request.
+        pack(sink.schema, [{}])
         self._open_own()
         # A sink that hangs does not keep the process alive: what waits is on the disk.
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
@@ -220,9 +222,8 @@ class Outbox:
         except sqlite3.Error as error:
             self._disk_fails(error)
             return False
-        if self._disk_trouble.ends():
-            log.warning("the disk takes rows again at %s", self._directory)
-        if is_full:
+        self._disk_works()
+        if is_full or self._own.queue.is_untidy:
             self._now.set()
         return True
 
@@ -233,6 +234,10 @@ class Outbox:
                 self._directory,
                 self._disk_trouble.message,
             )
+
+    def _disk_works(self) -> None:
+        if self._disk_trouble.ends():
+            log.warning("the disk takes rows again at %s", self._directory)
 
     # --- out, on the outbox's own thread ---------------------------------------------------------
 
@@ -271,10 +276,22 @@ class Outbox:
                 self._open_own()
             if (packets := self._memory.free()) and self._put(packets):
                 self._memory.forget(packets)
+        self._tidy()
         if time.monotonic() >= self._next_adoption:
             self._next_adoption = time.monotonic() + ADOPTION_SECONDS
             adopted = adopt(self._directory, self._batch_rows)
             self._adopted = [*self._adopted, *adopted]
+
+    def _tidy(self) -> None:
+        if self._own is None:
+            return
+        try:
+            self._own.queue.tidy()
+            if self._disk_trouble.since is not None:
+                self._own.queue.probe()
+                self._disk_works()
+        except sqlite3.Error as error:
+            self._disk_fails(error)
 
     def _open_own(self) -> None:
         try:
@@ -308,7 +325,6 @@ class Outbox:
                 return False
             try:
                 queue.remove(number)
-                queue.tidy()
             except sqlite3.Error as error:
                 # The queue knows that the batch was delivered, and removes it with the next one.
                 self._disk_fails(error)

@@ -1,6 +1,6 @@
 """The prediction log: one row a compared pair, durable before its answer leaves.
 
-docs/serving.md says how rows reach the warehouse.
+docs/prediction-log.md says how rows reach the warehouse.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import json
 from datetime import datetime
 from typing import Any
 
+from flows.settings import Settings
 from serving.answers import Answer
 from serving.outbox import LogState, Outbox
+from serving.sinks import prediction_delivery
 
 __all__ = ["LogState", "PredictionLog", "prediction_rows"]
 
@@ -20,6 +22,17 @@ NO_CANDIDATE = "no_candidate"
 
 class PredictionLog(Outbox):
     """Keeps rows of `onedeal_serving.prediction_log`, and delivers them."""
+
+    @classmethod
+    def open(cls, settings: Settings, *, every: float | None = None) -> PredictionLog:
+        """The log of a home and its target.
+
+        every: seconds between deliveries, by default as it suits the target. Raises SettingsError
+        when the profile has no such target.
+        """
+        delivery = prediction_delivery(settings)
+        directory = settings.queues_dir / "predictions"
+        return cls(directory, delivery.sink, every=delivery.every if every is None else every)
 
 
 def prediction_rows(

@@ -1,9 +1,10 @@
-"""Where rows go in the end: Parquet files on `local`, BigQuery on `prod`."""
+"""Where rows go in the end: Parquet files where the warehouse is DuckDB, or BigQuery."""
 
 from __future__ import annotations
 
 import os
 import uuid
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.contract import Table, load_contract
+from flows.profile import target_type
+from flows.settings import Settings
 from serving.durable_queue import sync_directory
 
+SECONDS_BETWEEN_FILES = 30.0
+"""Between files of predictions: each has a cost for whoever reads it. Nothing is lost meanwhile."""
+SECONDS_BETWEEN_VERDICTS = 1.0
 UNFINISHED = ".part"
 NO_DAY = date(1970, 1, 1)
 
@@ -31,6 +38,45 @@ class Sink(Protocol):
 
         When it returns, the batch is safe. After an exception it may or may not have been taken.
         """
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where rows go, and how often: `every` so many seconds."""
+
+    sink: Sink
+    every: float
+
+
+def prediction_delivery(settings: Settings) -> Delivery:
+    """Where the target's prediction log goes.
+
+    Raises SettingsError when the profile has no such target.
+    """
+    table = load_contract(settings.project_dir).table("prediction_log")
+    schema = table.arrow_schema()
+    directory = settings.delivered_predictions_dir
+    return _delivery(settings, table, schema, directory, "predicted_at", SECONDS_BETWEEN_FILES)
+
+
+def verdict_delivery(settings: Settings) -> Delivery:
+    """Where the target's verdicts go. Raises as `prediction_delivery` does."""
+    table = load_contract(settings.project_dir).table("deal_labels")
+    # When a row is read into the warehouse is not for the service to say.
+    schema = pa.schema([one for one in table.arrow_schema() if one.name != "_ingested_at"])
+    directory = settings.delivered_verdicts_dir
+    return _delivery(settings, table, schema, directory, "labelled_at", SECONDS_BETWEEN_VERDICTS)
+
+
+def _delivery(
+    settings: Settings, table: Table, schema: pa.Schema, directory: Path, day_of: str, every: float
+) -> Delivery:
+    if target_type(settings) == "bigquery":
+        # Only here: an install for DuckDB has nothing of Google's.
+        from serving.bigquery_sink import SECONDS_BETWEEN_LOADS, BigQuerySink
+
+        return Delivery(BigQuerySink(settings, table, schema), SECONDS_BETWEEN_LOADS)
+    return Delivery(FileSink(directory, schema, day_of=day_of), every)
 
 
 class FileSink:

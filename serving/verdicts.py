@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flows.errors import InputRejected
+from flows.settings import Settings
 from serving.durable_queue import connect
 from serving.outbox import LogState, Outbox
-from serving.sinks import Sink
+from serving.sinks import Sink, verdict_delivery
 
 LABEL_SOURCE = "review"
 RECORDED_FILE = "recorded.sqlite"
@@ -37,6 +38,13 @@ class Verdicts:
         self._file = directory / RECORDED_FILE
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, *, every: float | None = None) -> Verdicts:
+        """The verdicts of a home and its target; as `PredictionLog.open`."""
+        delivery = verdict_delivery(settings)
+        directory = settings.queues_dir / "verdicts"
+        return cls(directory, delivery.sink, every=delivery.every if every is None else every)
 
     def record(
         self,
