@@ -62,8 +62,14 @@ class Metrics:
         )
         self.log_bytes = self._gauge("onedeal_log_waiting_bytes", "What they take on the disk.")
         self.log_trouble = self._gauge(
-            "onedeal_log_trouble_seconds", "For how long the log could not be written; 0: it can."
+            "onedeal_log_trouble_seconds",
+            "For how long the disk, or the warehouse, took no rows of the log; 0: it does.",
+            "what",
         )
+        self.log_lost = self._gauge(
+            "onedeal_log_lost_rows", "Rows that neither disk nor memory had room for."
+        )
+        self.known_deals = self._gauge("onedeal_known_deals", "Deals that are matched against.")
 
     def render(self) -> bytes:
         """The metrics in Prometheus's text format."""

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -63,11 +64,25 @@ def run(settings: Settings, serving: ServingSettings) -> None:
         limit_concurrency=MAX_CONNECTIONS,
     )
     server = _Server(config, ending)
-    server.run()
-    if not server.started:
+    try:
+        server.run()
+    except SystemExit:
         # uvicorn has said why: the address is taken, or not this machine's.
-        raise SystemExit(1)
+        _leave(1)
     log("stopped")
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, now that all that matters is on the disk.
+
+    The interpreter's own end would wait for threads that wait for a network, and take DuckDB apart,
+    which may hang where threads of it are at work.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class _Ending:
@@ -201,6 +216,18 @@ class Parts:
         metrics.endpoint_resting.set(self.service.breaker.is_resting)
         metrics.log_rows.set(state.rows_waiting)
         metrics.log_bytes.set(state.bytes_waiting)
+        metrics.log_lost.set(state.rows_lost)
+        for what, since in (
+            ("disk", state.disk_failing_since),
+            ("warehouse", state.sink_failing_since),
+        ):
+            seconds = (datetime.now(UTC) - since.replace(tzinfo=UTC)).total_seconds() if since else 0
+            metrics.log_trouble.labels(what).set(seconds)
+        matcher = self.champion.matcher
+        metrics.bundle.clear()
+        if matcher is not None:
+            metrics.bundle.labels(matcher.info.model_version).set(1)
+            metrics.known_deals.set(matcher.deals)
 
 
 def _triggers(settings: Settings, serving: ServingSettings) -> Triggers:
