@@ -125,9 +125,13 @@ class _Server(uvicorn.Server):
                 log("listening", host=host, port=port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        log("stopping", signal=signal.Signals(sig).name)
-        self._ending.begin()
+        # Nothing is logged here: the signal may have come in the middle of a line of the log.
         super().handle_exit(sig, frame)
+        self._ending.begin()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        log("stopping")
+        await super().shutdown(sockets)
 
 
 def _configure_log() -> None:

@@ -140,7 +140,8 @@ class Service:
         logged = [row for answer in answers for row in prediction_rows(answer, **told)]
         if failed:
             # A pair without a probability is what the canary of a new model is judged by.
-            logged = [{**row, "probability": None} for row in logged]
+            unanswered = {"probability": None, "decision": None, "scored_by": None}
+            logged = [{**row, **unanswered} for row in logged]
         await self.in_thread(lambda: self.prediction_log.append(logged))
         if failed:
             raise _unavailable(

@@ -124,29 +124,26 @@ def _container(env: Mapping[str, str]) -> VertexContainer | None:
     )
 
 
-ROUTES = "a path that begins with / and is none of the service's own under /v1"
+ROUTES = "a path that begins with / and is none that needs a key"
+KEYED = ("/v1/match", "/v1/verdicts", "/v1/trigger", "/metrics", "/docs", "/openapi.json")
 
 
 def _check(found: ServingSettings) -> None:
-    pairs = (
-        ("ONEDEAL_OIDC_AUDIENCE", found.oidc_audience, "ONEDEAL_OIDC_EMAILS", found.oidc_emails),
-        (
-            "ONEDEAL_PUBSUB_AUDIENCE",
-            found.pubsub_audience,
-            "ONEDEAL_PUBSUB_EMAIL",
-            found.pubsub_email,
-        ),
-        (
-            "ONEDEAL_PREFECT_DEPLOYMENT",
-            found.prefect_deployment,
-            "PREFECT_API_URL",
-            found.prefect_api_url or not found.prefect_deployment,
-        ),
-    )
-    for first, one, second, other in pairs:
-        if bool(one) != bool(other) and not (first == "ONEDEAL_PREFECT_DEPLOYMENT" and not one):
-            lacking, given = (second, first) if one else (first, second)
+    pairs = {
+        "ONEDEAL_OIDC_AUDIENCE": found.oidc_audience,
+        "ONEDEAL_OIDC_EMAILS": found.oidc_emails,
+        "ONEDEAL_PUBSUB_AUDIENCE": found.pubsub_audience,
+        "ONEDEAL_PUBSUB_EMAIL": found.pubsub_email,
+    }
+    names = list(pairs)
+    for first, second in ((names[0], names[1]), (names[2], names[3])):
+        if bool(pairs[first]) != bool(pairs[second]):
+            given, lacking = (first, second) if pairs[first] else (second, first)
             raise SettingsError(f"{given} is set and {lacking} is not; set both, or neither.")
+    if found.prefect_deployment and not found.prefect_api_url:
+        raise SettingsError(
+            "ONEDEAL_PREFECT_DEPLOYMENT is set and PREFECT_API_URL is not; set both, or neither."
+        )
 
 
 def _read(
@@ -184,7 +181,7 @@ def _within(number: float, low: float, high: float) -> float:
 
 
 def _route(text: str) -> str:
-    if not re.fullmatch(r"/[\w./:@-]*", text) or text.startswith("/v1/match"):
+    if not re.fullmatch(r"/[\w./:@-]*", text) or text.startswith(KEYED):
         raise ValueError(text)
     return text
 

@@ -73,7 +73,13 @@ class Server:
         """Send a signal; the exit code, and the seconds until it came."""
         began = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(seconds)
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            # With PYTHONFAULTHANDLER, it says where it hangs.
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(seconds)
+            raise AssertionError("".join(self.text[-60:])) from None
         return code, time.monotonic() - began
 
 
@@ -87,6 +93,7 @@ def serve(
         **{name: os.environ[name] for name in inherited if name in os.environ},
         "PYTHONPATH": str(PROJECT),
         "PYTHONWARNINGS": "error",
+        "PYTHONFAULTHANDLER": "1",
         "ONEDEAL_HOME": str(settings.home),
         "ONEDEAL_PROJECT_DIR": str(PROJECT),
         "ONEDEAL_TARGET": settings.target,
