@@ -69,6 +69,9 @@ class Metrics:
         self.log_lost = self._gauge(
             "onedeal_log_lost_rows", "Rows that neither disk nor memory had room for."
         )
+        self.verdicts_waiting = self._gauge(
+            "onedeal_verdicts_waiting_rows", "Verdicts not yet where the next training finds them."
+        )
         self.known_deals = self._gauge("onedeal_known_deals", "Deals that are matched against.")
 
     def render(self) -> bytes:

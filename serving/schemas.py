@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -102,12 +103,35 @@ def _amount(value: Decimal) -> Decimal:
     return value.quantize(_SCALE, rounding=ROUND_HALF_EVEN)
 
 
-Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_without_nul)]
-LongText = Annotated[str, Field(max_length=LONG_TEXT), AfterValidator(_without_nul)]
-Identifier = Annotated[str, Field(min_length=1, max_length=IDENTIFIER), AfterValidator(_identifier)]
+# What validators check stands in the document as a pattern, for those who generate requests by it.
+WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
+WITHOUT_CONTROL: dict[str, Any] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+
+Text = Annotated[
+    str, Field(max_length=TEXT, json_schema_extra=WITHOUT_NUL), AfterValidator(_without_nul)
+]
+LongText = Annotated[
+    str, Field(max_length=LONG_TEXT, json_schema_extra=WITHOUT_NUL), AfterValidator(_without_nul)
+]
+Identifier = Annotated[
+    str,
+    Field(min_length=1, max_length=IDENTIFIER, json_schema_extra=WITHOUT_CONTROL),
+    AfterValidator(_identifier),
+]
 Time = Annotated[datetime, Field(strict=False), BeforeValidator(_time_text), AfterValidator(_utc)]
 Day = Annotated[date, Field(strict=False), BeforeValidator(_date_text), AfterValidator(_from_1900)]
-Amount = Annotated[Decimal, Field(allow_inf_nan=False), AfterValidator(_amount)]
+Amount = Annotated[
+    Decimal,
+    Field(allow_inf_nan=False),
+    AfterValidator(_amount),
+    WithJsonSchema(
+        {
+            "type": "number",
+            "exclusiveMinimum": -(10**MAX_DIGITS),
+            "exclusiveMaximum": 10**MAX_DIGITS,
+        }
+    ),
+]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -129,9 +153,7 @@ class Deal(Strict):
     contact_phone: Text | None = Field(None, description="The main contact's phone number.")
     owner: Text | None = Field(None, description="The sales rep who owns the deal.")
     amount: Amount | None = Field(None, description="In the deal's currency; 3 decimals count.")
-    currency: Annotated[str, Field(max_length=20), AfterValidator(_without_nul)] | None = Field(
-        None, description="ISO 4217 code of the amount's currency."
-    )
+    currency: Text | None = Field(None, description="ISO 4217 code of the amount's currency.")
     stage: Text | None = Field(None, description="Where the deal stands in the pipeline.")
     source: Text | None = Field(None, description="The CRM or import the deal came from.")
     description: LongText | None = Field(None, description="Free text about the deal.")
@@ -146,6 +168,10 @@ class Deal(Strict):
 
 class MatchRequest(Strict):
     """One deal, or up to 100."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["deal"]}, {"required": ["deals"]}]}
+    )
 
     deal: Deal | None = Field(None, description="The deal to find duplicates of.")
     deals: Annotated[list[Deal], Field(min_length=1, max_length=MAX_DEALS)] | None = Field(
@@ -172,6 +198,12 @@ class MatchRequest(Strict):
 
 class VerdictRequest(Strict):
     """A person's verdict on a pair: named by its deals, or by a request and what it answered."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["deal_id_a", "deal_id_b"]}, {"required": ["request_id"]}]
+        }
+    )
 
     deal_id_a: Identifier | None = Field(None, description="One deal of the pair.")
     deal_id_b: Identifier | None = Field(None, description="The other deal of the pair.")

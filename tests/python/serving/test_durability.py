@@ -128,9 +128,7 @@ def test_verdicts_outlive_the_process(home: Settings) -> None:
     assert (row["deal_id_a"], row["deal_id_b"], row["label_source"]) == ("a", "b", "review")
 
 
-def test_a_full_disk_answers_still_and_alarms(
-    home: Settings, deals: list[dict[str, Any]]
-) -> None:
+def test_a_full_disk_answers_still_and_alarms(home: Settings, deals: list[dict[str, Any]]) -> None:
     """The log's directory takes nothing: it is a file."""
     home.queues_dir.parent.mkdir(parents=True)
     home.queues_dir.write_text("in the way")
