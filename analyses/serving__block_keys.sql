@@ -1,9 +1,16 @@
 -- incoming_tokens. Gives the incoming deals' rows of `int_deals__block_keys`, with their refined keys.
 with
 
+-- Read once and not once a rule.
+deals as materialized (
+
+    select * from incoming_tokens
+
+),
+
 block_keys as (
 
-    {{ deal_block_keys('incoming_tokens') }}
+    {{ deal_block_keys('deals') }}
 
 ),
 

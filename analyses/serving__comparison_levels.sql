@@ -1,5 +1,5 @@
--- pair_features. Gives the level of each comparison of the Fellegi-Sunter model.
+-- weighed_pairs. Gives the level of each comparison of the Fellegi-Sunter model.
 select
     {{ pair_levels() }}
 
-from pair_features
+from weighed_pairs

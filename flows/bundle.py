@@ -66,6 +66,8 @@ STEPS = {
     "incoming_pairing_keys": "serving__pairing_keys",
     "candidate_pairs": "serving__candidate_pairs",
     "compared_pairs": "serving__pair_features",
+    "weights_row": "serving__weights_row",
+    "weighed_pairs": "serving__weighed_pairs",
     "pair_features": "serving__match_weights",
     "comparison_levels": "serving__comparison_levels",
 }

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import LifoQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +44,8 @@ from flows.errors import BundleError
 if TYPE_CHECKING:
     import duckdb
 
+ENGINES = 2
+"""Calls that run at a time, each in a DuckDB of one thread."""
 TOKEN_STATISTICS_SCHEMA = pa.schema(
     [("word", pa.string()), ("weight", pa.int64()), ("code", pa.int64())]
 )
@@ -71,7 +75,7 @@ class Incoming:
 
 
 class Comparer:
-    """What a bundle says of a few deals. Safe to use from many threads, one at a time gets in.
+    """What a bundle says of a few deals. Safe to use from many threads, of which ENGINES get in.
 
     Close it at the end. Deals may be added; they live in memory, and supersede older ones.
     """
@@ -80,44 +84,58 @@ class Comparer:
         """Open the bundle. Raises BundleError where it can't be used."""
         import duckdb
 
-        self._lock = threading.RLock()
         self._base = Segment.open(path)
         self._deal_ids = Lookup.open(path / DEAL_IDS)
         self._words = Lookup.open(path / WORDS)
         self._capped_blocks = Lookup.open(path / CAPPED_BLOCKS)
-        self._added: list[Segment] = []
+        # Replaced as a whole, so that who reads it needs no lock.
+        self._added: tuple[Segment, ...] = ()
+        self._adding = threading.Lock()
+        self._engines: list[_Statements] = []
+        self._free: LifoQueue[_Statements] = LifoQueue()
         try:
-            self._statements = _Statements(path, self._base)
-        except (duckdb.Error, OSError) as error:
+            for _ in range(ENGINES):
+                self._engines.append(_Statements(path, self._base))
+                self._free.put(self._engines[-1])
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            self.close()
             raise BundleError(f"The SQL of the bundle {path} can't be used: {error}") from error
+        self.raw_schema: pa.Schema = self._engines[0].empty["incoming_deals"].schema
+        """The columns and types of deals as they come in: those of the raw contract."""
 
     def __len__(self) -> int:
-        """The deals that are known."""
-        with self._lock:
-            return len(self._base) + sum(len(segment) for segment in self._added)
+        """The deals that are known; those that were added in a newer version count twice."""
+        return len(self._base) + self.added
 
     @property
     def added(self) -> int:
         """The deals that were added."""
-        with self._lock:
-            return sum(len(segment) for segment in self._added)
+        return sum(len(segment) for segment in self._added)
 
     def close(self) -> None:
-        """Free the engine. The files are let go of with the last reference."""
-        with self._lock:
-            self._statements.close()
+        """Free the engines. The files are let go of with the last reference."""
+        for engine in self._engines:
+            engine.close()
+
+    @contextmanager
+    def _engine(self) -> Iterator[_Statements]:
+        engine = self._free.get()
+        try:
+            yield engine
+        finally:
+            self._free.put(engine)
 
     def take_in(self, deals: pa.Table) -> Incoming:
         """Clean deals and make their words and keys.
 
         `deals` has the columns and types of the raw contract, and no deal_id twice.
         """
-        with self._lock:
-            run, slots = self._statements.run, self._statements.slots
+        with self._engine() as engine:
+            run, slots = engine.run, engine.slots
             slots["incoming_deals"] = deals
             slots["incoming_clean"] = run("incoming_clean")
-            slots["incoming_words"] = run("incoming_words")
-            slots["token_statistics"] = self._known_words(slots["incoming_words"])
+            slots["incoming_words"] = words = run("incoming_words")
+            slots["token_statistics"] = self._known_words(words)
             slots["incoming_tokens"] = tokens = run("incoming_tokens")
             slots["incoming_block_keys"] = block_keys = run("incoming_block_keys")
             slots["capped_blocks"] = self._known_capped_blocks(block_keys)
@@ -133,61 +151,57 @@ class Comparer:
         A deal is no candidate of its own older version, and in a pair of two that came in, both are
         as they came.
         """
-        with self._lock:
-            slots = self._statements.slots
-            slots["incoming_pairing_keys"] = incoming.pairing_keys
-            slots["pairing_keys"] = self._known_pairing_keys(incoming)
-            return self._statements.run("candidate_pairs")
+        known = self._known_pairing_keys(incoming)
+        with self._engine() as engine:
+            if not known.num_rows and len(incoming.deal_ids) == 1:
+                return engine.empty["candidate_pairs"]
+            engine.slots["incoming_pairing_keys"] = incoming.pairing_keys
+            engine.slots["pairing_keys"] = known
+            return engine.run("candidate_pairs")
 
     def features(self, incoming: Incoming, pairs: pa.Table) -> pa.Table:
         """The features of pairs in each of which a deal came in: `pair_features`, one row a pair.
 
         Pairs with an unknown deal are left out.
         """
-        if not pairs.num_rows:
-            return self._statements.empty["pair_features"]
-        with self._lock:
-            slots = self._statements.slots
-            slots["candidate_pairs"] = pairs
-            slots["incoming_tokens"] = incoming.tokens
-            here = set(incoming.deal_ids)
-            others = {
-                deal_id
-                for name in ("deal_id_a", "deal_id_b")
-                for deal_id in pairs.column(name).to_pylist()
-                if deal_id not in here
-            }
-            slots["tokens"] = self._known_tokens(others)
-            return self._statements.run("pair_features")
+        here = set(incoming.deal_ids)
+        others = {
+            deal_id
+            for name in ("deal_id_a", "deal_id_b")
+            for deal_id in pairs.column(name).to_pylist()
+            if deal_id not in here
+        }
+        known = self._known_tokens(others)
+        with self._engine() as engine:
+            if not pairs.num_rows:
+                return engine.empty["weighed_pairs"]
+            engine.slots["candidate_pairs"] = pairs
+            engine.slots["incoming_tokens"] = incoming.tokens
+            engine.slots["tokens"] = known
+            return engine.run("weighed_pairs")
 
     def comparison_levels(self, features: pa.Table) -> pa.Table:
         """The level of each comparison (a column) that each row of `features` is on."""
-        with self._lock:
-            self._statements.slots["pair_features"] = features
-            return self._statements.run("comparison_levels")
-
-    @property
-    def raw_schema(self) -> pa.Schema:
-        """The columns and types of deals as they come in: those of the raw contract."""
-        return self._statements.empty["incoming_deals"].schema
+        with self._engine() as engine:
+            engine.slots["weighed_pairs"] = features
+            return engine.run("comparison_levels")
 
     def add(self, incoming: Incoming) -> None:
         """Make deals known, as `take_in` gave them; they supersede what was known of them."""
         places = {deal_id: place for place, deal_id in enumerate(incoming.deal_ids)}
         owners = incoming.pairing_keys.column("deal_id").to_pylist()
-        with self._lock:
-            tokens = incoming.tokens.cast(self._base.deals.schema)
-            numbers = np.array([places[owner] for owner in owners], dtype=np.int64)
-            self._added.append(Segment.of(tokens, numbers, incoming.key_hashes, self._screened))
+        numbers = np.array([places[owner] for owner in owners], dtype=np.int64)
+        tokens = incoming.tokens.cast(self._base.deals.schema)
+        screened = [name for name in self._base.screened.schema.names if name != "deal_id"]
+        newest = Segment.of(tokens, numbers, incoming.key_hashes, screened)
+        with self._adding:
             # Each segment is twice as long as the next at least: a look-up is few look-ups, and a
             # deal is copied few times.
-            while len(self._added) > 1 and len(self._added[-2]) < 2 * len(self._added[-1]):
-                newer = self._added.pop()
-                self._added[-1] = merged(self._added[-1], newer)
-
-    @property
-    def _screened(self) -> list[str]:
-        return [name for name in self._base.screened.schema.names if name != "deal_id"]
+            older = self._added
+            while older and len(older[-1]) < 2 * len(newest):
+                newest = merged(older[-1], newest)
+                older = older[:-1]
+            self._added = (*older, newest)
 
     def _known_words(self, words: pa.Table) -> pa.Table:
         """The rows of `int_deals__token_statistics` that the deals' words have."""
@@ -232,7 +246,7 @@ class Comparer:
         hashes, first = np.unique(incoming.key_hashes, return_index=True)
         # Segments from the newest on, and the deals of which a newer version is known.
         superseded: list[Container[str]] = [frozenset(incoming.deal_ids)]
-        parts = [self._statements.empty["pairing_keys"]]
+        parts = []
         for segment in (*reversed(self._added), self._base):
             places, numbers = segment.find(hashes)
             if len(incoming.deal_ids) == 1:
@@ -328,8 +342,7 @@ class _Statements:
             raise
 
     def _prepare(self, path: Path, base: Segment) -> None:
-        weights = pq.read_table(path / f"{MATCH_WEIGHTS}.parquet")
-        self.slots.define(MATCH_WEIGHTS, weights)
+        self.slots.define(MATCH_WEIGHTS, pq.read_table(path / f"{MATCH_WEIGHTS}.parquet"))
         key_fields = [pa.field(name, pa.string()) for name in KEY_COLUMNS if name != "deal_id"]
         for name, schema in {
             "incoming_deals": _raw_schema(path),
@@ -339,14 +352,17 @@ class _Statements:
             "tokens": base.deals.schema,
         }.items():
             self._define(name, schema.empty_table())
-        for name in STEPS:
-            sql = read_step(path, name)
-            if name == "compared_pairs":
-                compared_pairs = sql
-                continue
-            if name == "pair_features":
-                sql = f"with compared_pairs as ({compared_pairs}) {sql}"
-            self._connection.execute(f"prepare {name} as {sql}").fetchall()
+        sql = {name: read_step(path, name) for name in STEPS}
+        # The model that needs no labels stays the same: once as one row, and not for each call.
+        row = self._connection.sql(sql.pop("weights_row")).to_arrow_table()
+        self.slots.define("weights_row", row)
+        # Where the weights are in a table: what the warehouse's own pairs are weighed by.
+        del sql["pair_features"]
+        sql["weighed_pairs"] = (
+            f"with compared_pairs as ({sql.pop('compared_pairs')}) {sql['weighed_pairs']}"
+        )
+        for name, text in sql.items():
+            self._connection.execute(f"prepare {name} as {text}").fetchall()
             # Over empty relations: what it gives tells the columns for the statements that follow.
             self._define(name, self._connection.sql(f"execute {name}").to_arrow_table())
 

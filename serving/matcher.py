@@ -49,7 +49,7 @@ class Comparison:
 
 
 class Matcher:
-    """A loaded bundle. Safe to use from many threads; the matching itself goes one by one.
+    """A loaded bundle. Safe to use from many threads; a few of them match at a time.
 
     Close it at the end.
     """
