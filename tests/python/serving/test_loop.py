@@ -20,6 +20,7 @@ from tests.python.serving.serve import Server, serve
 from tests.python.serving.test_http import message, wait_until
 
 TRAINING_SECONDS = 300
+HAND = "who judges over HTTP"
 
 
 def test_verdicts_on_matches_change_the_predictions(
@@ -59,9 +60,11 @@ def test_verdicts_on_matches_change_the_predictions(
         champion = ledger.champion(ledger.read(warehouse))
         assert champion is not None and champion.model_version == after_version
         labels = warehouse.query(
-            "select count(*) as n from onedeal_raw.deal_labels where label_source = 'review'"
+            "select label_source, count(*) as n from onedeal_raw.deal_labels "
+            "where labelled_by = ? group by label_source",
+            (HAND,),
         )
-        assert labels[0]["n"] == len(truth)
+        assert labels == [{"label_source": "review", "n": len(truth)}]
         logged = {
             row["model_version"]: row["n"]
             for row in warehouse.query(
@@ -84,7 +87,7 @@ def true_verdicts() -> dict[tuple[str, str], bool]:
 
 def judge(server: Server, pair: tuple[str, str], is_duplicate: bool) -> httpx.Response:
     verdict = {"deal_id_a": pair[0], "deal_id_b": pair[1], "is_duplicate": is_duplicate}
-    return server.post("/v1/verdicts", {**verdict, "labelled_by": "sales-ops"})
+    return server.post("/v1/verdicts", {**verdict, "labelled_by": HAND})
 
 
 def predictions(
