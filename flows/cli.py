@@ -304,7 +304,7 @@ def list_keys() -> None:
     Example: `onedeal keys list`
     """
     _, _, output = _setup(None)
-    keys = _keys().list()
+    keys = _keys().all()
     output.table(
         (
             key.name,

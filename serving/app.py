@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from flows import __version__
 from serving.access import PUBSUB, Access
 from serving.answers import Answer
-from serving.guard import Guard
+from serving.guard import UNFORESEEN, Guard
 from serving.limits import RateLimit
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.pages import documentation
@@ -318,8 +318,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """What nobody foresaw; the guard logs where it happened."""
-    problem = Problem(500, "Something went wrong here; where, stands in the service's log.")
-    return await _problem(request, problem)
+    return await _problem(request, Problem(500, UNFORESEEN))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -39,7 +39,7 @@ def fetch_bundle(container: VertexContainer, directory: Path) -> Path:
 
 
 def _download(uri: str, path: Path) -> None:
-    from google.cloud import storage  # type: ignore[attr-defined]
+    from google.cloud import storage
 
     bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
     prefix = prefix.strip("/") + "/"

@@ -29,6 +29,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOGGER = logging.getLogger("onedeal.serving")
 JSON = b"application/json"
+UNFORESEEN = "Something went wrong here; where, stands in the service's log."
 MAX_DRAINED = 64 * 1024 * 1024
 """Bytes of a body that is too large that are read and thrown away, so that its sender, who may
 write before it reads, gets to see why."""
@@ -114,10 +115,7 @@ class Guard:
         except Exception as error:
             _log_unexpected(error, request_id)
             if not answered:
-                problem = Problem(
-                    500, "Something went wrong here; where, stands in the service's log."
-                )
-                await _answer(problem, request_id, send_with_headers)
+                await _answer(Problem(500, UNFORESEEN), request_id, send_with_headers)
         finally:
             seconds = time.perf_counter() - started_at
             route = getattr(scope.get("route"), "path", "other")

@@ -90,7 +90,7 @@ class Keys:
             )
         key = PREFIX + secrets.token_urlsafe(32)
         with self._writing():
-            keys = self.list()
+            keys = self.all()
             if any(one.name == name and not one.revoked_at for one in keys):
                 raise InputRejected(
                     f"{name} has a key already. To replace it: `onedeal keys revoke {name}`, then "
@@ -100,7 +100,7 @@ class Keys:
             self._write([*keys, made])
         return key
 
-    def list(self) -> list[Key]:
+    def all(self) -> list[Key]:
         """All keys that were ever made, the oldest first. Raises SettingsError for a broken file.
 
         ONEDEAL_API_KEY is not among them.
@@ -119,7 +119,7 @@ class Keys:
     def revoke(self, name: str) -> None:
         """Close a client's key. Raises NothingToDo where it has none that opens."""
         with self._writing():
-            keys = self.list()
+            keys = self.all()
             now = _now()
             changed = [
                 replace(k, revoked_at=now) if k.name == name and not k.revoked_at else k
@@ -143,7 +143,7 @@ class Keys:
         if seen != self._seen:
             # A file that can't be read opens nothing: a revoked key must not live on in memory.
             self._open = {}
-            self._open = {k.sha256: k.name for k in self.list() if not k.revoked_at}
+            self._open = {k.sha256: k.name for k in self.all() if not k.revoked_at}
             self._seen = seen
 
     def _writing(self) -> FileLock:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from flows.vertex import open_vertex
 from serving.access import Access
 from serving.app import create_app
 from serving.artifacts import fetch_bundle
-from serving.champion import Champion
+from serving.champion import Champion, ChampionState
 from serving.endpoint import VertexEndpoint
 from serving.guard import LOGGER, log
 from serving.keys import Keys, keys_path
@@ -171,7 +172,7 @@ class Parts:
         current = settings.current_bundle
         if serving.container is not None and serving.container.storage_uri:
             current = fetch_bundle(serving.container, settings.home / "serving" / "artifacts")
-        self.champion = Champion(current)
+        self.champion = Champion(current, settings.home / "new_deals", on_change=_log_bundle)
         self.service = Service(
             self.champion,
             PredictionLog.open(settings),
@@ -226,12 +227,18 @@ class Parts:
                 (datetime.now(UTC) - since.replace(tzinfo=UTC)).total_seconds() if since else 0
             )
             metrics.log_trouble.labels(what).set(seconds)
+        metrics.bundle_refused.set(self.champion.state.refused is not None)
         metrics.verdicts_waiting.set(self.service.verdicts.state.rows_waiting)
         matcher = self.champion.matcher
         metrics.bundle.clear()
         if matcher is not None:
             metrics.bundle.labels(matcher.info.model_version).set(1)
             metrics.known_deals.set(matcher.deals)
+
+
+def _log_bundle(state: ChampionState) -> None:
+    level = logging.ERROR if state.refused or state.new_deals_error else logging.INFO
+    log("bundle", level=level, **asdict(state))
 
 
 def _triggers(settings: Settings, serving: ServingSettings) -> Triggers:

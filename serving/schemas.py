@@ -193,7 +193,7 @@ class MatchRequest(Strict):
     @property
     def asked(self) -> list[Deal]:
         """The deals, of either form."""
-        return self.deals or [self.deal or Deal()]
+        return self.deals if self.deals is not None else [self.deal or Deal.model_construct()]
 
 
 class VerdictRequest(Strict):

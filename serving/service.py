@@ -90,7 +90,8 @@ class Service:
         matcher = self.champion.matcher
         if matcher is None:
             return (
-                "There is no serving bundle yet. Run `onedeal retrain` until a model is promoted."
+                "There is no serving bundle that can be used; the service's log says why. Run "
+                "`onedeal retrain` until a model is promoted."
             )
         if not matcher.has_model and self.endpoint is None:
             return (
@@ -131,13 +132,18 @@ class Service:
             else:
                 comparisons = await self._in_line(lambda: matcher.compare(rows))
                 answers, failed = await self._scored(matcher, comparisons, floor)
-        told = {
-            "request_id": request_id,
-            "predicted_at": datetime.now(UTC),
-            "latency_ms": (perf_counter() - since) * 1000,
-            "client": client,
-        }
-        logged = [row for answer in answers for row in prediction_rows(answer, **told)]
+        now, milliseconds = datetime.now(UTC), (perf_counter() - since) * 1000
+        logged = [
+            row
+            for answer in answers
+            for row in prediction_rows(
+                answer,
+                request_id=request_id,
+                predicted_at=now,
+                latency_ms=milliseconds,
+                client=client,
+            )
+        ]
         if failed:
             # A pair without a probability is what the canary of a new model is judged by.
             unanswered = {"probability": None, "decision": None, "scored_by": None}

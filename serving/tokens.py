@@ -79,10 +79,13 @@ class TokenVerifier:
         from google.auth import exceptions as google
         from google.oauth2 import id_token
 
+        # It is called as google-auth calls its transports.
+        certificates: Any = self._certificates
+
         def check() -> Any:
-            return id_token.verify_token(  # type: ignore[no-untyped-call]
+            return id_token.verify_token(
                 token,
-                self._certificates,
+                certificates,
                 audience=audience,
                 certs_url=self._certificates.url,
                 clock_skew_in_seconds=CLOCK_SKEW_SECONDS,

@@ -332,7 +332,9 @@ def test_arrows_run_one_way() -> None:
 
 
 def test_the_service_runs_no_flow() -> None:
-    runs = {"flows." + name for name in ("cli", "demo", "deployments", "ingest", "retrain", "score")}
+    runs = {
+        "flows." + name for name in ("cli", "demo", "deployments", "ingest", "retrain", "score")
+    }
     runs |= {"flows.rollback", "flows.deploy", "flows.dbt", "flows.evaluate", "flows.status"}
     for path in modules("serving"):
         assert not imports(path) & runs, path.name

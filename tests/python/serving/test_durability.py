@@ -35,6 +35,7 @@ class Load:
     def __init__(self, server: Server, deals: list[dict[str, Any]], clients: int = 6) -> None:
         self.answered: dict[str, int] = {}
         self.failed: list[str] = []
+        self.versions: list[str] = []
         self._server = server
         self._deals = deals
         self._stop = threading.Event()
@@ -54,6 +55,7 @@ class Load:
                 if answer.status_code == 200:
                     document = answer.json()
                     self.answered[document["request_id"]] = document["compared"]
+                    self.versions.append(document["model_version"])
                 else:
                     self.failed.append(answer.text)
 

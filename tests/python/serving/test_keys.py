@@ -31,7 +31,7 @@ def test_a_key_opens_until_it_is_revoked(tmp_path: Path) -> None:
     assert (service.client(first), service.client(second)) == (None, "batch.2")
     again = command.create("crm-plugin")
     assert service.client(again) == "crm-plugin" and service.client(first) is None
-    assert [(k.name, bool(k.revoked_at)) for k in command.list()] == [
+    assert [(k.name, bool(k.revoked_at)) for k in command.all()] == [
         ("crm-plugin", True),
         ("batch.2", False),
         ("crm-plugin", False),

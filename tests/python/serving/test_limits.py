@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from serving import breaker as module
 from serving.breaker import FAILURES, CircuitBreaker
 from serving.limits import MAX_CLIENTS, RateLimit
 from serving.problems import Problem
@@ -44,7 +43,7 @@ def test_what_is_said_to_who_asks_too_much() -> None:
 
 def test_a_breaker_opens_tries_again_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("serving.breaker.time.monotonic", lambda: now[0])
     breaker = CircuitBreaker()
     for _ in range(FAILURES - 1):
         assert breaker.allows()

@@ -80,9 +80,7 @@ def true_verdicts() -> dict[tuple[str, str], bool]:
     generated = generate_deals(DEALS, SEED)
     among = generated.deals.slice(0, FIRST_DEALS).column("deal_id")
     told = verdicts(generated, 600, SEED, error_rate=0, among=among, day=date(2026, 8, 2))
-    return {
-        (row["deal_id_a"], row["deal_id_b"]): row["is_duplicate"] for row in told.to_pylist()
-    }
+    return {(row["deal_id_a"], row["deal_id_b"]): row["is_duplicate"] for row in told.to_pylist()}
 
 
 def judge(server: Server, pair: tuple[str, str], is_duplicate: bool) -> httpx.Response:
