@@ -19,7 +19,7 @@ key, two words would get one weight: of ten million keys, one in two million mil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -274,18 +274,36 @@ class Segment:
 
 def merged(older: Segment, newer: Segment) -> Segment:
     """One segment of two in memory; of a deal in both, the newer one's row."""
-    old = pa.Table.from_batches(older.deals.batches, older.deals.schema)
-    new = pa.Table.from_batches(newer.deals.batches, newer.deals.schema)
-    kept = np.array([d not in newer.numbers for d in old.column("deal_id").to_pylist()], dtype=bool)
-    renumbered = np.cumsum(kept) - 1
-    numbers = older.keys.values[0]
+    older = without(older, newer.numbers)
+    return Segment.of(
+        pa.concat_tables([_table(older.deals), _table(newer.deals)]),
+        np.concatenate([older.keys.values[0], newer.keys.values[0] + len(older)]),
+        np.concatenate([older.keys.hashes, newer.keys.hashes]),
+        _screened(newer),
+    )
+
+
+def without(segment: Segment, deal_ids: Container[str]) -> Segment:
+    """A segment in memory less these deals."""
+    kept = np.array([deal_id not in deal_ids for deal_id in segment.numbers], dtype=bool)
+    if kept.all():
+        return segment
+    numbers = segment.keys.values[0]
     stays = kept[numbers]
     return Segment.of(
-        pa.concat_tables([old.filter(pa.array(kept)), new]),
-        np.concatenate([renumbered[numbers[stays]], newer.keys.values[0] + int(kept.sum())]),
-        np.concatenate([older.keys.hashes[stays], newer.keys.hashes]),
-        [name for name in newer.screened.schema.names if name != "deal_id"],
+        _table(segment.deals).filter(pa.array(kept)),
+        (np.cumsum(kept) - 1)[numbers[stays]],
+        segment.keys.hashes[stays],
+        _screened(segment),
     )
+
+
+def _table(rows: Rows) -> pa.Table:
+    return pa.Table.from_batches(rows.batches, rows.schema)
+
+
+def _screened(segment: Segment) -> list[str]:
+    return [name for name in segment.screened.schema.names if name != "deal_id"]
 
 
 def _selected(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from flows.bundle_index import (
     hashes_of,
     merged,
     pairing_key,
+    without,
 )
 from flows.contract import arrow_type
 from flows.errors import BundleError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 ENGINES = 2
 """Calls that run at a time, each in a DuckDB of one thread."""
+MOST_ASKED = 20_000
 TOKEN_STATISTICS_SCHEMA = pa.schema(
     [("word", pa.string()), ("weight", pa.int64()), ("code", pa.int64())]
 )
@@ -90,6 +92,7 @@ class Comparer:
         self._capped_blocks = Lookup.open(path / CAPPED_BLOCKS)
         # Replaced as a whole, so that who reads it needs no lock.
         self._added: tuple[Segment, ...] = ()
+        self._asked: tuple[Segment, ...] = ()
         self._adding = threading.Lock()
         self._engines: list[_Statements] = []
         self._free: LifoQueue[_Statements] = LifoQueue()
@@ -109,8 +112,14 @@ class Comparer:
 
     @property
     def added(self) -> int:
-        """The deals that were added."""
-        return sum(len(segment) for segment in self._added)
+        """The deals that were added, those included that were asked about."""
+        return sum(len(segment) for segment in (*self._added, *self._asked))
+
+    def knows(self, deal_ids: Sequence[str]) -> set[str]:
+        """Those of the deals that the bundle holds or that were added for good."""
+        known = {d for segment in self._added for d in deal_ids if d in segment.numbers}
+        here = self._deal_ids.contain(hashes_of(deal_ids))
+        return known | {d for d, is_here in zip(deal_ids, here, strict=True) if is_here}
 
     def close(self) -> None:
         """Free the engines. The files are let go of with the last reference."""
@@ -186,8 +195,11 @@ class Comparer:
             engine.slots["weighed_pairs"] = features
             return engine.run("comparison_levels")
 
-    def add(self, incoming: Incoming) -> None:
-        """Make deals known, as `take_in` gave them; they supersede what was known of them."""
+    def add(self, incoming: Incoming, *, asked: bool = False) -> None:
+        """Make deals known, as `take_in` gave them; they supersede what was known of them.
+
+        asked: they were only asked about. Of such deals about the last MOST_ASKED stay known.
+        """
         places = {deal_id: place for place, deal_id in enumerate(incoming.deal_ids)}
         owners = incoming.pairing_keys.column("deal_id").to_pylist()
         numbers = np.array([places[owner] for owner in owners], dtype=np.int64)
@@ -195,13 +207,18 @@ class Comparer:
         screened = [name for name in self._base.screened.schema.names if name != "deal_id"]
         newest = Segment.of(tokens, numbers, incoming.key_hashes, screened)
         with self._adding:
-            # Each segment is twice as long as the next at least: a look-up is few look-ups, and a
-            # deal is copied few times.
-            older = self._added
-            while older and len(older[-1]) < 2 * len(newest):
-                newest = merged(older[-1], newest)
-                older = older[:-1]
-            self._added = (*older, newest)
+            if asked:
+                segments = _with(self._asked, newest)
+                while sum(map(len, segments)) > MOST_ASKED and len(segments) > 1:
+                    segments = segments[1:]
+                self._asked = segments
+            else:
+                self._asked = tuple(without(one, newest.numbers) for one in self._asked)
+                self._added = _with(self._added, newest)
+
+    def _segments(self) -> tuple[Segment, ...]:
+        """All segments, those first that supersede the others."""
+        return (*reversed(self._asked), *reversed(self._added), self._base)
 
     def _known_words(self, words: pa.Table) -> pa.Table:
         """The rows of `int_deals__token_statistics` that the deals' words have."""
@@ -247,7 +264,7 @@ class Comparer:
         # Segments from the newest on, and the deals of which a newer version is known.
         superseded: list[Container[str]] = [frozenset(incoming.deal_ids)]
         parts = []
-        for segment in (*reversed(self._added), self._base):
+        for segment in self._segments():
             places, numbers = segment.find(hashes)
             if len(incoming.deal_ids) == 1:
                 # Whether a pair passes the screen does not depend on the shared key: one will do.
@@ -276,7 +293,7 @@ class Comparer:
     def _known_tokens(self, deal_ids: set[str]) -> pa.Table:
         """The rows of `int_deals__tokens` of those of the deals that are known."""
         parts = []
-        for segment in reversed(self._added):
+        for segment in self._segments()[:-1]:
             here = deal_ids & segment.numbers.keys()
             parts.append(
                 segment.deals.take(np.array(sorted(segment.numbers[d] for d in here), int))
@@ -285,6 +302,18 @@ class Comparer:
         first, last = self._deal_ids.find(hashes_of(deal_ids))
         parts.append(self._base.deals.take(np.sort(self._deal_ids.values[0][first[first < last]])))
         return pa.concat_tables(parts)
+
+
+def _with(segments: tuple[Segment, ...], newest: Segment) -> tuple[Segment, ...]:
+    """The segments with one more.
+
+    Each is twice as long as the next at least: a look-up is few look-ups, and a deal is copied few
+    times.
+    """
+    while segments and len(segments[-1]) < 2 * len(newest):
+        newest = merged(segments[-1], newest)
+        segments = segments[:-1]
+    return (*segments, newest)
 
 
 class _Slot:

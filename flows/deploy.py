@@ -23,6 +23,8 @@ from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError, VertexError
 from flows.gate import GateSettings
 from flows.ledger import DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
+from flows.new_deals import MOST as MOST_NEW_DEALS
+from flows.new_deals import deals_beside, publish_new_deals, remove_covered_files
 from flows.profile import target_type
 from flows.settings import DEFAULT_TARGET, Settings
 from flows.versions import (
@@ -62,6 +64,9 @@ def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
     changes = [f"removed the unfinished {name}" for name in bundle.remove_unfinished(settings)]
     champion, deployed = deploy(settings, dbt, run_id)
     changes += deployed
+    with open_warehouse(settings) as warehouse:
+        if published := publish_new_deals(settings, warehouse):
+            changes.append(f"made {published:,} new deals known to the service")
     changes += drop_old_versions(settings)
     if champion is not None and needs_scoring(settings, champion):
         score_pairs(settings, dbt)
@@ -217,6 +222,23 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
         )
 
 
+def refresh_bundle(settings: Settings, dbt: Dbt) -> bool:
+    """Write the champion's bundle anew where it lacks many deals; False where it need not be.
+
+    The tables that dbt builds have to hold them. Raises as `make_bundle` does.
+    """
+    with open_warehouse(settings) as warehouse:
+        crowned = ledger.champion(ledger.read(warehouse))
+    if crowned is None:
+        return False
+    info = bundle.read_manifest(bundle.bundle_path(settings, crowned.model_version))
+    if deals_beside(settings, info) < MOST_NEW_DEALS:
+        return False
+    make_bundle(settings, dbt, crowned)
+    remove_covered_files(settings)
+    return True
+
+
 def needs_scoring(settings: Settings, champion: str) -> bool:
     """Whether the scores are another version's, or a run was killed while it made them."""
     try:
@@ -309,6 +331,7 @@ def drop_old_versions(settings: Settings) -> list[str]:
     ]
     for version in removed:
         bundle.remove_bundle(settings, version)
+    remove_covered_files(settings)
     return [f"dropped {version}" for version in sorted({*dropped, *removed})]
 
 

@@ -78,6 +78,11 @@ class Settings:
         return self.home / "serving" / "verdicts"
 
     @property
+    def new_deals_dir(self) -> Path:
+        """Deals that the bundles lack so far, one Parquet file an ingest."""
+        return self.home / "new_deals"
+
+    @property
     def reports_dir(self) -> Path:
         """One HTML file per retraining."""
         return self.home / "reports"

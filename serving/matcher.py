@@ -7,6 +7,8 @@ with closing(Matcher.load(path)) as matcher:
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,7 +23,7 @@ import pyarrow as pa
 from duckdb_bqml.errors import BqmlError
 from duckdb_bqml.model import Model, load_model
 from flows.bundle import MODEL_FILE, BundleInfo, read_bundle
-from flows.bundle_matching import Comparer
+from flows.bundle_matching import MOST_ASKED, Comparer, Incoming
 from flows.errors import BundleError
 from serving.answers import Answer, Match
 from serving.reasons import Reasons
@@ -60,6 +62,8 @@ class Matcher:
         self._comparer = comparer
         self._model = model
         self._reasons = reasons
+        self._remembering = threading.Lock()
+        self._remembered: deque[pa.Table] = deque(maxlen=MOST_ASKED)
 
     @classmethod
     def load(cls, path: Path, *, thorough: bool = False) -> Matcher:
@@ -107,7 +111,8 @@ class Matcher:
         A deal has columns of the raw contract; missing ones are absent or None. What cannot be a
         value of its column counts as missing. deal_id and deal_name are to be given. The deals are
         candidates of each other too. A deal that is known already is not compared with itself.
-        `remember` makes the deals known to later calls, until the bundle is closed.
+        `remember` makes the deals known to later calls: two people may key the same new deal
+        before either is ingested. Some 20,000 are kept, until they are ingested.
 
         Raises ValueError where two deals have one deal_id, or one has none.
         """
@@ -120,7 +125,7 @@ class Matcher:
         incoming = self._comparer.take_in(raw)
         pairs = self._comparer.features(incoming, self._comparer.candidates(incoming))
         if remember:
-            self._comparer.add(incoming)
+            self._remember(raw, incoming)
         features = _matrix(pairs, self.info.features)
         left, right = (pairs.column(name).to_pylist() for name in ("deal_id_a", "deal_id_b"))
         places: dict[str, list[int]] = {deal_id: [] for deal_id in deal_ids}
@@ -230,6 +235,31 @@ class Matcher:
         table = table.take(pa.array(sorted(last.values()), pa.int64()))
         for at in range(0, table.num_rows, DEALS_AT_A_TIME):
             self._comparer.add(self._comparer.take_in(table.slice(at, DEALS_AT_A_TIME)))
+
+    @property
+    def added(self) -> int:
+        """The deals that the bundle lacks and that are known all the same."""
+        return self._comparer.added
+
+    def remember_from(self, older: Matcher, since: datetime) -> None:
+        """Remember what another matcher does, unless it was asked about before (UTC, no zone).
+
+        What is known by now is left out: the bundle was written, or deals were added, after that.
+        """
+        with older._remembering:
+            remembered = list(older._remembered)
+        for raw in remembered:
+            (asked_at,) = raw.column(INGESTED_AT).slice(0, 1).to_pylist()
+            deal_ids = raw.column("deal_id").to_pylist()
+            known = self._comparer.knows(deal_ids)
+            news = raw.filter(pa.array([deal_id not in known for deal_id in deal_ids]))
+            if asked_at >= since and news.num_rows:
+                self._remember(news, self._comparer.take_in(news))
+
+    def _remember(self, raw: pa.Table, incoming: Incoming) -> None:
+        self._comparer.add(incoming, asked=True)
+        with self._remembering:
+            self._remembered.append(raw)
 
     def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
         now = datetime.now(UTC).replace(tzinfo=None)
