@@ -137,8 +137,7 @@ def _new_labels(labels: Table, warehouse: Warehouse) -> str:
     return _unlike(labels, warehouse, same, "_ingested_at", "there.label_source = 'review'")
 
 
-def _unlike(table: Table, warehouse: Warehouse, same: Sequence[str], first: str, among: str
-) -> str:
+def _unlike(table: Table, warehouse: Warehouse, same: Sequence[str], first: str, among: str) -> str:
     """The rows of `incoming` that differ in some column of `same` from each that is there."""
     columns = ", ".join(table.column_names)
     equal = " and ".join(f"there.{name} is not distinct from numbered.{name}" for name in same)

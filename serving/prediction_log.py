@@ -55,6 +55,7 @@ def prediction_rows(
         "threshold": answer.threshold,
         "latency_ms": latency_ms,
         "client": client,
+        "scored_by": answer.scored_by,
     }
     if not answer.matches:
         return [

@@ -1,5 +1,6 @@
-{# Creates what `_staging__sources.yml` declares, where it is missing, so that `dbt build` runs on an
-   empty warehouse. The onedeal command creates the same tables from the same file. #}
+{# Creates the tables and columns that `_staging__sources.yml` declares, where they are missing, so that
+   `dbt build` runs on an empty warehouse, and on one of an older version. The onedeal command creates the
+   same from the same file. #}
 {% macro create_source_tables() %}
     {% if execute and flags.WHICH in ['build', 'run', 'test', 'seed', 'snapshot', 'run-operation'] %}
         {% set known = [] %}
@@ -19,6 +20,12 @@
                 'create table if not exists ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
                 ~ stored_by(source.config.get('meta', {}))
             ) %}
+            {% set known_columns = adapter.get_columns_in_relation(relation) | map(attribute='name') | map('lower') | list %}
+            {% for column in source.columns.values() if column.name | lower not in known_columns %}
+                {% do run_query(
+                    'alter table ' ~ relation ~ ' add column if not exists ' ~ column.name ~ ' ' ~ column.data_type
+                ) %}
+            {% endfor %}
         {% endfor %}
     {% endif %}
 {% endmacro %}
