@@ -20,7 +20,7 @@
                 'create table if not exists ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
                 ~ stored_by(source.config.get('meta', {}))
             ) %}
-            {% set known_columns = adapter.get_columns_in_relation(relation) | map(attribute='name') | map('lower') | list %}
+            {% set known_columns = column_names(relation) | map('lower') | list %}
             {% for column in source.columns.values() if column.name | lower not in known_columns %}
                 {% do run_query(
                     'alter table ' ~ relation ~ ' add column if not exists ' ~ column.name ~ ' ' ~ column.data_type
@@ -28,4 +28,20 @@
             {% endfor %}
         {% endfor %}
     {% endif %}
+{% endmacro %}
+
+{% macro column_names(relation) %}
+    {{- return(adapter.dispatch('column_names', 'onedeal')(relation)) -}}
+{% endmacro %}
+
+{% macro default__column_names(relation) %}
+    {{ return(adapter.get_columns_in_relation(relation) | map(attribute='name') | list) }}
+{% endmacro %}
+
+{# dbt-duckdb would begin a transaction for it, which nobody commits here. #}
+{% macro duckdb__column_names(relation) %}
+    {{ return(run_query(
+        "select column_name from information_schema.columns where table_catalog = '" ~ relation.database
+        ~ "' and table_schema = '" ~ relation.schema ~ "' and table_name = '" ~ relation.identifier ~ "'"
+    ).columns[0].values() | list) }}
 {% endmacro %}
