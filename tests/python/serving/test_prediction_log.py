@@ -81,8 +81,8 @@ def test_a_compared_pair_is_a_row() -> None:
         "decision": "distinct",
         "features": '{"same_domain": 1.0, "amount": 0.1}',
         "latency_ms": 3.5,
-        "client": "crm",
         "scored_by": "bundle",
+        "client": "crm",
     }
 
 
