@@ -56,6 +56,9 @@ COST_DAYS = 30
 READ_BACK_TRIES = 12
 SECONDS_BETWEEN_TRIES = 5.0
 
+_complete: set[TableReference] = set()
+"""Tables that have all their columns: what is known is not asked again, of every flow's step."""
+
 _TYPES = {
     "string": "STRING",
     "decimal128(18, 3)": "NUMERIC",
@@ -113,7 +116,7 @@ class BigQueryWarehouse:
         return self._jobs.find(self._client.get_table, self._reference(relation)) is not None
 
     def ensure_tables(self) -> None:
-        """Create the tables of the contract that do not exist yet, and their datasets."""
+        """Create the tables of the contract that do not exist yet, and columns that they lack."""
         for schema in sorted({table.schema for table in self._contract}):
             dataset = self._dataset(schema)
             there = {
@@ -122,8 +125,13 @@ class BigQueryWarehouse:
             if not there and self._jobs.find(self._client.get_dataset, dataset) is None:
                 self._jobs.call(self._client.create_dataset, Dataset(dataset), exists_ok=True)
             for table in self._contract:
-                if table.schema == schema and table.name not in there:
+                if table.schema != schema:
+                    continue
+                if table.name not in there:
                     self._create(table)
+                elif self._reference(table.qualified) not in _complete:
+                    self._add_columns(table)
+                _complete.add(self._reference(table.qualified))
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The result's rows, each a dict by column name."""
@@ -362,6 +370,17 @@ class BigQueryWarehouse:
         if declared.cluster_by:
             table.clustering_fields = list(declared.cluster_by)
         self._jobs.call(self._client.create_table, table, exists_ok=True)
+
+    def _add_columns(self, declared: ContractTable) -> None:
+        """A table of an older version lacks columns of the contract."""
+        table = self._jobs.find(self._client.get_table, self._reference(declared.qualified))
+        there = {field.name.lower() for field in table.schema} if table is not None else set()
+        for column in declared.columns if table is not None else ():
+            if column.name.lower() not in there:
+                self.execute(
+                    f"alter table {self.name(declared.qualified)} "
+                    f"add column if not exists {column.name} {column.data_type}"
+                )
 
 
 def job_costs_query(project: str, location: str, runs: int) -> str:

@@ -64,8 +64,8 @@ class Settings:
 
     @property
     def queues_dir(self) -> Path:
-        """What the prediction service has not delivered yet, by what it is."""
-        return self.home / "serving" / "queue"
+        """What the prediction service has not delivered to the target yet, by what it is."""
+        return self.home / "serving" / "queue" / self.target
 
     @property
     def delivered_predictions_dir(self) -> Path:

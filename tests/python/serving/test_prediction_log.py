@@ -18,6 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.durable_queue import LOCK_FILE, QUEUE_FILE, DurableQueue, Packet
 from serving.outbox import OutboxClosed, RowsRefused, pack, unpack
@@ -109,6 +111,30 @@ def test_any_text_can_be_logged() -> None:
     strange = "\ud800 \x00 \U0001f600"
     table = unpack(SCHEMA, [pack(SCHEMA, [{"deal_id": strange}])])
     assert table.column("deal_id").to_pylist() == ["? \x00 \U0001f600"]
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "request_id": st.none() | st.text(),
+                "predicted_at": st.none() | st.datetimes(),
+                "probability": st.none() | st.floats(allow_nan=False),
+                "features": st.none() | st.text(max_size=2000),
+            }
+        )
+    )
+)
+def test_what_is_unpacked_is_what_was_packed(rows: list[dict[str, Any]]) -> None:
+    found = unpack(SCHEMA, [pack(SCHEMA, rows[:2]), pack(SCHEMA, rows[2:])])
+    assert found.schema == SCHEMA
+    assert found.select(["request_id", "predicted_at", "probability", "features"]).to_pylist() == [
+        {
+            n: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v
+            for n, v in r.items()
+        }
+        for r in rows
+    ]
 
 
 def test_rows_of_an_older_version_are_read_by_their_names() -> None:
