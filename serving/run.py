@@ -172,7 +172,7 @@ class Parts:
         current = settings.current_bundle
         if serving.container is not None and serving.container.storage_uri:
             current = fetch_bundle(serving.container, settings.home / "serving" / "artifacts")
-        self.champion = Champion(current, settings.home / "new_deals", on_change=_log_bundle)
+        self.champion = Champion(current, settings.new_deals_dir, on_change=_log_bundle)
         self.service = Service(
             self.champion,
             PredictionLog.open(settings),
