@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from flows.errors import SettingsError
 from serving.keys import Keys
 from serving.problems import Problem
 from serving.settings import ServingSettings
@@ -54,7 +55,10 @@ class Access:
             key = ""
         if not key:
             raise self._unauthorized(path, "It has no key")
-        found = self._keys.client(key)
+        try:
+            found = self._keys.client(key)
+        except SettingsError as error:
+            raise Problem(503, "The file of keys can't be read, so none opens.") from error
         if found is not None:
             return found
         if self._settings.oidc_audience and key.count(".") == 2:

@@ -29,6 +29,7 @@ from serving.guard import LOGGER, log
 from serving.keys import Keys, keys_path
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog
+from serving.protocol import LimitedProtocol
 from serving.service import Service
 from serving.settings import ServingSettings
 from serving.triggers import ChildProcess, PrefectDeployment, Runs, Starter, Triggers
@@ -54,6 +55,8 @@ def run(settings: Settings, serving: ServingSettings) -> None:
         parts.app,
         host=serving.host,
         port=serving.port,
+        http=LimitedProtocol,
+        ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,

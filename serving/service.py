@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IO_THREADS = 32
+ENDPOINT_THREADS = 16
 REMEMBERED_REQUESTS = 50_000
 """Requests that a verdict can name without naming the pair."""
 
@@ -77,6 +78,8 @@ class Service:
         self._waiting = 0
         self._matching = ThreadPoolExecutor(1, "match")
         self._io = ThreadPoolExecutor(IO_THREADS, "io")
+        # Of its own: an endpoint that hangs must not keep the log from the disk.
+        self._asking = ThreadPoolExecutor(ENDPOINT_THREADS, "endpoint")
         self._asked = _Asked()
 
     async def in_thread(self, function: Callable[[], T]) -> T:
@@ -199,8 +202,8 @@ class Service:
         try:
             # Its own limits are those of each wait; an answer that trickles would pass them.
             async with asyncio.timeout(self._endpoint_seconds + 0.5):
-                scores = await self.in_thread(
-                    lambda: endpoint.probabilities(features, matcher.info.features)
+                scores = await asyncio.get_running_loop().run_in_executor(
+                    self._asking, endpoint.probabilities, features, matcher.info.features
                 )
         except (VertexError, TimeoutError) as error:
             self.breaker.failed()
@@ -288,6 +291,7 @@ class Service:
             thread.join(timeout + 1)
         self._matching.shutdown(wait=False, cancel_futures=True)
         self._io.shutdown(wait=False, cancel_futures=True)
+        self._asking.shutdown(wait=False, cancel_futures=True)
 
     # --- inside ----------------------------------------------------------------------------------
 

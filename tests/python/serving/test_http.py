@@ -331,6 +331,25 @@ def test_half_a_request_holds_up_nobody(server: Server) -> None:
         assert server.match({})["compared"] == 0
 
 
+def test_a_head_without_end_is_cut_off(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    for start in (
+        b"GET /healthz HTTP/1.1\r\nX: ",
+        b"GET /",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 9,
+    ):
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(start)
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                for _ in range(2000):
+                    client.sendall(b"x" * 8192)
+    # A head that fits, and a body that comes along with it.
+    answer = server.post("/v1/match", {"deal": {}}, headers={"X-Long": "x" * 30_000})
+    assert answer.status_code == 200
+    body = json.dumps({"deals": [{"description": "x" * 15_000}] * 10})
+    assert server.post("/v1/match", content=body).status_code == 200
+
+
 def test_metrics_count_and_name_nobody(server: Server, deals: list[dict[str, Any]]) -> None:
     deal = {**deals[0], "deal_id": "secret-id", "contact_name": "Jane Roe-Specimen"}
     deal["contact_email"] = "jane.roe@specimen.example"
