@@ -45,8 +45,8 @@ judged as (
     select
         predictions.model_version,
         predictions.predicted_on,
-        predictions.decision = 'duplicate' as is_predicted,
         labels.is_duplicate,
+        predictions.decision = 'duplicate' as is_predicted,
         fair_sample.pair_id is not null as is_fair
 
     from predictions
@@ -91,10 +91,10 @@ final as (
         judged_pairs,
         predicted_duplicates,
         confirmed_duplicates,
-        confirmed_duplicates / nullif(predicted_duplicates, 0) as precision,
         fair_pairs,
         fair_duplicates,
         found_duplicates,
+        confirmed_duplicates / nullif(predicted_duplicates, 0) as precision,
         found_duplicates / nullif(fair_duplicates, 0) as recall
 
     from counted
