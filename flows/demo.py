@@ -223,11 +223,12 @@ def _found(warehouse: Warehouse, measured: tuple[float, float, float, float]) ->
 def _a_deal(warehouse: Warehouse) -> dict[str, Any]:
     """What a deal's twin may look like when it comes in."""
     deals = warehouse.query(
-        "select deal_name, company_name, contact_email, cast(amount as double) as amount, currency "
+        "select deal_name, company_name, company_domain, contact_name, contact_email, owner, "
+        "cast(amount as double) as amount, currency, cast(close_date as varchar) as close_date "
         "from onedeal_raw.raw_deals where company_name is not null and contact_email is not null "
         "and amount is not null order by deal_id, _ingested_at limit 1"
     )
-    return deals[0]
+    return {name: value for name, value in deals[0].items() if value is not None}
 
 
 def _where_to_look(settings: Settings, deal: dict[str, Any]) -> list[str]:
