@@ -23,12 +23,13 @@ from typing import Any
 from flows import bundle, gate, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt, OnNode, SourceFreshness
+from flows.deliveries import take_in
 from flows.deploy import (
+    compile_serving,
     converge,
     deploy,
     drop_old_versions,
     score_pairs,
-    serving_sql,
     write_run_report,
 )
 from flows.gate import (
@@ -222,8 +223,12 @@ def retrain(
 
 
 def check_freshness(settings: Settings, dbt: Dbt, force: bool) -> Freshness:
-    """Whether there is anything new to learn from, and whether the data is fresh enough."""
+    """Whether there is anything new to learn from, and whether the data is fresh enough.
+
+    What the prediction service delivered is taken in first: its verdicts are news.
+    """
     with open_warehouse(settings) as warehouse:
+        take_in(settings, warehouse)
         watermark = read_watermark(warehouse)
         last = ledger.last_decision(ledger.read(warehouse))
         seen = dict(last.details.get("watermark") or {}) if last is not None else {}
@@ -380,7 +385,7 @@ def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
 
 def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
     """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs."""
-    sql = serving_sql(settings, dbt)
+    compiled = compile_serving(settings, dbt)
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
             settings,
@@ -388,7 +393,7 @@ def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) 
             model_version=candidate.model_version,
             model_type=candidate.model_type,
             threshold=_threshold(candidate),
-            sql=sql,
+            compiled=compiled,
         )
         return check_agreement(warehouse, path)
 

@@ -5,12 +5,17 @@
 {# The pairs of `input` (with the columns of `deal_pair_features`) with their `match_weight`, by the model
    in `weights`. The same text on every engine. #}
 {% macro with_match_weight(input, weights) -%}
+    {{ with_match_weight_by(input, weights_in_a_row(weights)) }}
+{%- endmacro %}
+
+{# The same by a model as one row. #}
+{% macro with_match_weight_by(input, weights_row) -%}
     select
         input.*,
         {{ match_weight_of(level_conditions()) }} as match_weight
 
     from {{ input }} as input
-    cross join {{ weights_in_a_row(weights) }} as weights
+    cross join {{ weights_row }} as weights
 {%- endmacro %}
 
 {# A model table as one row: a column per level, `prior` and, for example, `amount_0`. #}

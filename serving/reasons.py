@@ -1,0 +1,175 @@
+"""Why a pair is probable or not: the features that weigh most, in words.
+
+A model says what each feature adds to the log-odds: a logistic regression its weight times the
+distance from the mean, trees their Shapley values. The words are those of the features' columns in
+dbt (`models/features/_features__models.yml`), which a bundle carries along. A Fellegi-Sunter model
+adds up the weights of its comparisons, whose levels have words of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duckdb_bqml.model import Model
+from flows.bundle import MATCH_WEIGHTS, WORDS_FILE, BundleInfo
+from flows.errors import BundleError
+from flows.versions import FELLEGI_SUNTER
+from serving.answers import Reason
+
+MOST = 5
+"""Reasons that are given for a pair."""
+LEAST = 0.01
+"""What adds less to the log-odds is no reason."""
+HIGH_FROM = 0.5
+"""From which value on a feature's `phrase_high` holds, unless its `phrase_from` says otherwise."""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """What a feature says of a pair, by whether its value is high or low.
+
+    A text may hold {value}, {percent} (the value times 100), {rest} (what is missing to 100 %) and
+    {unlogged} (what the value is ln(1 + x) of).
+    """
+
+    high: str
+    low: str
+    high_from: float = HIGH_FROM
+
+    def text(self, value: float) -> str:
+        """In words."""
+        template = self.high if value >= self.high_from else self.low
+        return template.format(
+            value=_number(value),
+            percent=_number(round(100 * value)),
+            rest=_number(round(100 * (1 - value))),
+            unlogged=_number(round(math.expm1(min(value, 50)))),
+        )
+
+
+def phrases_of(words: Mapping[str, Mapping[str, object]]) -> dict[str, Phrase]:
+    """The phrases by feature, of the `meta` of the features' columns.
+
+    Raises ValueError where one lacks its words or has words that can't be used.
+    """
+    phrases = {}
+    for feature, meta in words.items():
+        try:
+            high = str(meta["phrase_high"])
+            phrase = Phrase(
+                high, str(meta.get("phrase_low", high)), float(str(meta.get("phrase_from", 0.5)))
+            )
+            for value in (0.0, 1.0, phrase.high_from):
+                phrase.text(value)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{feature} has no usable phrase ({error!r})") from error
+        phrases[feature] = phrase
+    return phrases
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """What gives the reasons of a bundle's model. model: None where the bundle holds none."""
+
+    info: BundleInfo
+    model: Model | None
+    phrases: Mapping[str, Phrase]
+    levels: Mapping[tuple[str, int], tuple[str, float]]
+
+    @classmethod
+    def load(cls, path: Path, info: BundleInfo, model: Model | None) -> Reasons:
+        """Read the words of a bundle. Raises BundleError where they can't be used."""
+        try:
+            words = json.loads((path / WORDS_FILE).read_text(encoding="utf-8"))
+            phrases = phrases_of(words)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise BundleError(f"The words of the bundle {path} can't be read: {error}") from error
+        lacking = [feature for feature in info.features if feature not in phrases]
+        if lacking:
+            raise BundleError(f"The bundle {path} has no words for {', '.join(lacking)}.")
+        return cls(info, model, phrases, _levels(path))
+
+    @property
+    def by_comparison(self) -> bool:
+        """Whether the reasons are a Fellegi-Sunter model's comparisons, and `of` needs levels."""
+        return self.info.model_type == FELLEGI_SUNTER
+
+    def of(
+        self, features: npt.NDArray[np.float64], levels: pa.Table | None
+    ) -> list[tuple[Reason, ...]]:
+        """The weightiest reasons of each row of features, the weightiest first.
+
+        levels: the same rows' levels by comparison. None at all where the bundle holds no model.
+        """
+        if not len(features):
+            return []
+        if levels is not None:
+            return self._of_levels(levels)
+        if self.model is None:
+            return [()] * len(features)
+        names = self.info.features
+        table = pa.table({name: features[:, place] for place, name in enumerate(names)})
+        contributions = self.model.explain(table).attributions
+        return [
+            _weightiest(
+                Reason(name, self.phrases[name].text(value), contribution)
+                for name, value, contribution in zip(
+                    names, values.tolist(), row.tolist(), strict=True
+                )
+            )
+            for values, row in zip(features, contributions, strict=True)
+        ]
+
+    def _of_levels(self, levels: pa.Table) -> list[tuple[Reason, ...]]:
+        return [
+            _weightiest(
+                Reason(comparison, *self.levels[comparison, level])
+                for comparison, level in row.items()
+                if (comparison, level) in self.levels
+            )
+            for row in levels.to_pylist()
+        ]
+
+
+def _weightiest(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Those that weigh something. What is said in the same words is one reason: their sum."""
+    by_text: dict[str, Reason] = {}
+    for reason in reasons:
+        said = by_text.get(reason.text)
+        if said is None:
+            by_text[reason.text] = reason
+        else:
+            first = max(said, reason, key=lambda one: abs(one.contribution))
+            total = said.contribution + reason.contribution
+            by_text[reason.text] = Reason(first.feature, reason.text, total)
+    weighing = [reason for reason in by_text.values() if abs(reason.contribution) >= LEAST]
+    return tuple(sorted(weighing, key=lambda reason: -abs(reason.contribution))[:MOST])
+
+
+def _levels(path: Path) -> dict[tuple[str, int], tuple[str, float]]:
+    """By comparison and level: its words, and what it adds to the log-odds."""
+    rows = pq.read_table(path / f"{MATCH_WEIGHTS}.parquet").to_pylist()
+    return {
+        (row["comparison"], row["level"]): (
+            f"{row['comparison'].replace('_', ' ')}: {row['meaning']}",
+            row["match_weight"] * math.log(2),
+        )
+        for row in rows
+        if row["comparison"] != "prior"
+    }
+
+
+def _number(value: float) -> str:
+    """Without what does not matter: 3, 0.25, 1,250."""
+    if value == round(value) or abs(value) >= 100:
+        return f"{round(value):,}"
+    return f"{value:.2g}"
