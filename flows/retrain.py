@@ -23,6 +23,7 @@ from typing import Any
 from flows import bundle, gate, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt, OnNode, SourceFreshness
+from flows.deliveries import take_in
 from flows.deploy import (
     compile_serving,
     converge,
@@ -223,8 +224,12 @@ def retrain(
 
 
 def check_freshness(settings: Settings, dbt: Dbt, force: bool) -> Freshness:
-    """Whether there is anything new to learn from, and whether the data is fresh enough."""
+    """Whether there is anything new to learn from, and whether the data is fresh enough.
+
+    What the prediction service delivered is taken in first: its verdicts are news.
+    """
     with open_warehouse(settings) as warehouse:
+        take_in(settings, warehouse)
         watermark = read_watermark(warehouse)
         last = ledger.last_decision(ledger.read(warehouse))
         seen = dict(last.details.get("watermark") or {}) if last is not None else {}

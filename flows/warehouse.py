@@ -79,7 +79,7 @@ class Warehouse(Protocol):
     """
 
     def ensure_tables(self) -> None:
-        """Create the tables of the contract that do not exist yet."""
+        """Create the tables of the contract that do not exist yet, and columns that they lack."""
 
     def name(self, relation: str) -> str:
         """How the relation is called in SQL."""
@@ -159,11 +159,24 @@ class DuckDBWarehouse:
         self._contract = contract
 
     def ensure_tables(self) -> None:
-        """Create the tables of the contract that do not exist yet."""
+        """Create the tables of the contract that do not exist yet, and columns that they lack."""
         for table in self._contract:
             columns = ", ".join(f"{quote(c.name)} {c.duckdb_type}" for c in table.columns)
             self.execute(f"create schema if not exists {quote(table.schema)}")
             self.execute(f"create table if not exists {quote(table.qualified)} ({columns})")
+        there = {
+            (row["table_schema"], row["table_name"], row["column_name"])
+            for row in self.query(
+                "select table_schema, table_name, column_name from information_schema.columns"
+            )
+        }
+        for table in self._contract:
+            for column in table.columns:
+                if (table.schema, table.name, column.name) not in there:
+                    self.execute(
+                        f"alter table {quote(table.qualified)} "
+                        f"add column {quote(column.name)} {column.duckdb_type}"
+                    )
 
     def name(self, relation: str) -> str:
         """How the relation is called in SQL."""
