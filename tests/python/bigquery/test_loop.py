@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from flows import ledger
 from flows.agreement import check_agreement
 from flows.bigquery import COPIED_FROM, BigQueryWarehouse
 from flows.bundle import MODEL_FILE, bundle_path, bundle_versions, current_version, read_bundle
-from flows.bundle_index import DEALS
+from flows.bundle_index import DEALS as DEALS_FILE
 from flows.cli import app
 from flows.demo_deals import generate_deals, verdicts
 from flows.deploy import CHAMPION_MODEL, kept_versions
@@ -281,7 +282,7 @@ def test_the_bundle_holds_all_but_the_model_and_agrees(loop: Loop) -> None:
     assert (agreement.missing, agreement.probability_difference) == (0, 0)
     assert agreement.feature_difference <= 1e-9
     # Deals are of the types that the serving SQL gives.
-    deals = pa.ipc.open_file(pa.memory_map(str(path / DEALS))).schema
+    deals = pa.ipc.open_file(pa.memory_map(str(path / DEALS_FILE))).schema
     assert deals.field("changed_at").type == pa.timestamp("us")
     assert deals.field("created_day").type == pa.int64()
 
