@@ -246,7 +246,12 @@ class ChildProcess:
     def _work(self) -> None:
         while (run := self._queue.get()) is not None and not self._is_closed.is_set():
             while not self._is_closed.is_set():
-                code = self._run(run)
+                try:
+                    code = self._run(run)
+                except (OSError, sqlite3.Error) as error:
+                    # A full disk, or no more processes: not for ever.
+                    log("trigger_failed", run=run.run, error=type(error).__name__)
+                    code = IN_PROGRESS
                 if code != IN_PROGRESS or self._is_closed.wait(RETRY_SECONDS):
                     break
 
