@@ -30,6 +30,7 @@ from flows.agreement import check_agreement
 from flows.demo_deals import GeneratedDeals, generate_deals, verdicts
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
+from serving.allocator import VARIABLES
 
 INCOMING = "incoming.parquet"
 """In the home: the deals that were held back."""
@@ -56,7 +57,8 @@ def prepare(home: Path, deals: int, new: int, seed: int) -> str:
 
 def match(home: Path) -> str:
     """Match the deals that come in one by one; give a table of what each took."""
-    answer = measured([sys.executable, "-m", "benchmarks.serving", "match-here", home]).answer
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks.serving", "match-here", home]
+    answer = measured(command, VARIABLES).answer
     return table(["", "matching, in process"], [[name, value] for name, value in answer.items()])
 
 

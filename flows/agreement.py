@@ -40,7 +40,7 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
         deals = comparer.take_in(incoming)
         found = set(comparer.candidates(deals).column("pair_id").to_pylist())
         # The features of the sampled pairs, those included that no rule is to find.
-        actual = comparer.features(deals, expected).sort_by("pair_id")
+        actual = comparer.features(deals, expected).table().sort_by("pair_id")
     given = set(actual.column("pair_id").to_pylist())
     missing = sum(
         row["pair_id"] not in given or (row["is_blocked"] and row["pair_id"] not in found)

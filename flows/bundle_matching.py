@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from queue import LifoQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -74,6 +75,33 @@ class Incoming:
     tokens: pa.Table
     pairing_keys: pa.Table
     key_hashes: Hashes
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """Pairs with their features: rows of `pair_features`."""
+
+    schema: pa.Schema
+    rows: Sequence[tuple[Any, ...]]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """deal_id_a and deal_id_b of each."""
+        a, b = (self.schema.get_field_index(name) for name in ("deal_id_a", "deal_id_b"))
+        return [(row[a], row[b]) for row in self.rows]
+
+    def matrix(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
+        """A row per pair, a column per feature of these names."""
+        places = [self.schema.get_field_index(name) for name in names]
+        values = [[row[place] for place in places] for row in self.rows]
+        return np.array(values, dtype=np.float64).reshape(len(values), len(places))
+
+    def table(self) -> pa.Table:
+        """All of it as a table."""
+        return _as_table(self.rows, self.schema)
+
+    def take(self, places: Iterable[int]) -> PairFeatures:
+        """Some of the pairs."""
+        return PairFeatures(self.schema, [self.rows[place] for place in places])
 
 
 class Comparer:
@@ -168,8 +196,8 @@ class Comparer:
             engine.slots["pairing_keys"] = known
             return engine.run("candidate_pairs")
 
-    def features(self, incoming: Incoming, pairs: pa.Table) -> pa.Table:
-        """The features of pairs in each of which a deal came in: `pair_features`, one row a pair.
+    def features(self, incoming: Incoming, pairs: pa.Table) -> PairFeatures:
+        """The features of pairs in each of which a deal came in: one row a pair.
 
         Pairs with an unknown deal are left out.
         """
@@ -182,17 +210,18 @@ class Comparer:
         }
         known = self._known_tokens(others)
         with self._engine() as engine:
+            schema = engine.empty["weighed_pairs"].schema
             if not pairs.num_rows:
-                return engine.empty["weighed_pairs"]
+                return PairFeatures(schema, [])
             engine.slots["candidate_pairs"] = pairs
             engine.slots["incoming_tokens"] = incoming.tokens
             engine.slots["tokens"] = known
-            return engine.run("weighed_pairs")
+            return PairFeatures(schema, engine.rows("weighed_pairs"))
 
-    def comparison_levels(self, features: pa.Table) -> pa.Table:
+    def comparison_levels(self, features: PairFeatures) -> pa.Table:
         """The level of each comparison (a column) that each row of `features` is on."""
         with self._engine() as engine:
-            engine.slots["weighed_pairs"] = features
+            engine.slots["weighed_pairs"] = features.table()
             return engine.run("comparison_levels")
 
     def add(self, incoming: Incoming, *, asked: bool = False) -> None:
@@ -401,21 +430,25 @@ class _Statements:
 
     def run(self, name: str) -> pa.Table:
         """The rows that a statement gives over the slots as they are filled."""
+        return _as_table(self.rows(name), self.empty[name].schema)
+
+    def rows(self, name: str) -> list[tuple[Any, ...]]:
+        """The same as tuples."""
         # Not by way of `sql(...).to_arrow_table()`, which runs a second statement over the result.
-        rows = self._connection.execute(f"execute {name}").fetchall()
-        empty = self.empty[name]
-        if not rows:
-            return empty
-        return pa.Table.from_arrays(
-            [
-                pa.array(values, field.type)
-                for values, field in zip(zip(*rows, strict=True), empty.schema, strict=True)
-            ],
-            schema=empty.schema,
-        )
+        rows: list[tuple[Any, ...]] = self._connection.execute(f"execute {name}").fetchall()
+        return rows
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _as_table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    if not rows:
+        return schema.empty_table()
+    columns = zip(zip(*rows, strict=True), schema, strict=True)
+    return pa.Table.from_arrays(
+        [pa.array(values, field.type) for values, field in columns], schema=schema
+    )
 
 
 def _raw_schema(path: Path) -> pa.Schema:

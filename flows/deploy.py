@@ -64,9 +64,6 @@ def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
     changes = [f"removed the unfinished {name}" for name in bundle.remove_unfinished(settings)]
     champion, deployed = deploy(settings, dbt, run_id)
     changes += deployed
-    with open_warehouse(settings) as warehouse:
-        if published := publish_new_deals(settings, warehouse):
-            changes.append(f"made {published:,} new deals known to the service")
     changes += drop_old_versions(settings)
     if champion is not None and needs_scoring(settings, champion):
         score_pairs(settings, dbt)
@@ -225,9 +222,11 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
 def refresh_bundle(settings: Settings, dbt: Dbt) -> bool:
     """Write the champion's bundle anew where it lacks many deals; False where it need not be.
 
-    The tables that dbt builds have to hold them. Raises as `make_bundle` does.
+    The tables that dbt builds have to hold them. What an ingest did not make known to the service
+    is made up for. Raises as `make_bundle` does.
     """
     with open_warehouse(settings) as warehouse:
+        publish_new_deals(settings, warehouse)
         crowned = ledger.champion(ledger.read(warehouse))
     if crowned is None:
         return False

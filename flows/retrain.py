@@ -43,6 +43,7 @@ from flows.gate import (
 )
 from flows.ledger import EVALUATED, PROMOTED, REJECTED, TRAINED, Entry
 from flows.lock import writer_lock
+from flows.new_deals import publish_new_deals
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.versions import CANDIDATES, FELLEGI_SUNTER, model_relation
@@ -384,7 +385,11 @@ def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
 
 
 def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
-    """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs."""
+    """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs.
+
+    Should it be rejected, the champion's lacks deals: those that no ingest has made known to the
+    service are made known now.
+    """
     compiled = compile_serving(settings, dbt)
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
@@ -395,6 +400,7 @@ def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) 
             threshold=_threshold(candidate),
             compiled=compiled,
         )
+        publish_new_deals(settings, warehouse)
         return check_agreement(warehouse, path)
 
 

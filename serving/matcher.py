@@ -23,7 +23,7 @@ import pyarrow as pa
 from duckdb_bqml.errors import BqmlError
 from duckdb_bqml.model import Model, load_model
 from flows.bundle import MODEL_FILE, BundleInfo, read_bundle
-from flows.bundle_matching import MOST_ASKED, Comparer, Incoming
+from flows.bundle_matching import MOST_ASKED, Comparer, Incoming, PairFeatures
 from flows.errors import BundleError
 from serving.answers import Answer, Match
 from serving.reasons import Reasons
@@ -47,7 +47,7 @@ class Comparison:
     deal_id: str
     candidate_deal_ids: tuple[str, ...]
     features: Floats
-    pairs: pa.Table
+    pairs: PairFeatures
 
 
 class Matcher:
@@ -126,11 +126,10 @@ class Matcher:
         pairs = self._comparer.features(incoming, self._comparer.candidates(incoming))
         if remember:
             self._remember(raw, incoming)
-        features = _matrix(pairs, self.info.features)
-        left, right = (pairs.column(name).to_pylist() for name in ("deal_id_a", "deal_id_b"))
+        features = pairs.matrix(self.info.features)
         places: dict[str, list[int]] = {deal_id: [] for deal_id in deal_ids}
         others: dict[str, list[str]] = {deal_id: [] for deal_id in deal_ids}
-        for place, (a, b) in enumerate(zip(left, right, strict=True)):
+        for place, (a, b) in enumerate(pairs.pairs()):
             for deal_id, other in ((a, b), (b, a)):
                 if deal_id in places:
                     places[deal_id].append(place)
@@ -140,7 +139,7 @@ class Matcher:
                 deal_id,
                 tuple(others[deal_id]),
                 features[places[deal_id]],
-                pairs if len(deals) == 1 else pairs.take(pa.array(places[deal_id], pa.int64())),
+                pairs.take(places[deal_id]),
             )
             for deal_id in deal_ids
         ]
@@ -157,7 +156,7 @@ class Matcher:
             )
         if not len(features):
             return np.empty(0)
-        return self._model.predict_proba(_table(features, self.info.features))
+        return self._model.predict_proba(self._model.batch(features))
 
     def answer(
         self,
@@ -175,7 +174,7 @@ class Matcher:
         explained = order[probabilities[order] >= reasons_from]
         levels = None
         if self._reasons.by_comparison and len(explained):
-            levels = self._comparer.comparison_levels(comparison.pairs.take(pa.array(explained)))
+            levels = self._comparer.comparison_levels(comparison.pairs.take(explained))
         reasons = self._reasons.of(comparison.features[explained], levels)
         matches = [
             Match(
@@ -274,16 +273,6 @@ class Matcher:
                 for field in self._comparer.raw_schema
             }
         )
-
-
-def _matrix(pairs: pa.Table, features: Sequence[str]) -> Floats:
-    if not pairs.num_rows:
-        return np.empty((0, len(features)))
-    return np.column_stack([pairs.column(name).to_numpy() for name in features])
-
-
-def _table(features: Floats, names: Sequence[str]) -> pa.Table:
-    return pa.table({name: features[:, place] for place, name in enumerate(names)})
 
 
 def _value(value: object, data_type: pa.DataType) -> Any:

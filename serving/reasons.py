@@ -27,6 +27,8 @@ from serving.answers import Reason
 
 MOST = 5
 """Reasons that are given for a pair."""
+LOOKED_AT = 15
+"""The weightiest features, of which some may say the same in the same words."""
 LEAST = 0.01
 """What adds less to the log-odds is no reason."""
 HIGH_FROM = 0.5
@@ -117,17 +119,17 @@ class Reasons:
         if self.model is None:
             return [()] * len(features)
         names = self.info.features
-        table = pa.table({name: features[:, place] for place, name in enumerate(names)})
-        contributions = self.model.explain(table).attributions
-        return [
-            _weightiest(
-                Reason(name, self.phrases[name].text(value), contribution)
-                for name, value, contribution in zip(
-                    names, values.tolist(), row.tolist(), strict=True
+        _, contributions = self.model.estimator.contributions(self.model.batch(features))
+        reasons = []
+        for values, row in zip(features.tolist(), contributions, strict=True):
+            weightiest = np.argsort(-np.abs(row), kind="stable")[:LOOKED_AT].tolist()
+            reasons.append(
+                _weightiest(
+                    Reason(name, self.phrases[name].text(values[place]), float(row[place]))
+                    for place, name in ((place, names[place]) for place in weightiest)
                 )
             )
-            for values, row in zip(features, contributions, strict=True)
-        ]
+        return reasons
 
     def _of_levels(self, levels: pa.Table) -> list[tuple[Reason, ...]]:
         return [

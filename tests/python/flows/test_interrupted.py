@@ -107,7 +107,7 @@ def assert_serving(settings: Settings, *champions: str) -> None:
         twin = warehouse.query(f"select deal_id {deals}")[0]["deal_id"]
     with closing(Comparer(settings.current_bundle)) as comparer:
         incoming = comparer.take_in(deal)
-        features = comparer.features(incoming, comparer.candidates(incoming))
+        features = comparer.features(incoming, comparer.candidates(incoming)).table()
     pairs = features.select(["deal_id_a", "deal_id_b"]).to_pylist()
     assert {"incoming", twin} in [set(pair.values()) for pair in pairs]
     model = load_model((settings.current_bundle / MODEL_FILE).read_text(encoding="utf-8"))

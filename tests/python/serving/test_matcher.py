@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,11 +195,9 @@ def test_contributions_and_the_rest_add_up_to_the_log_odds(home: Settings, place
     model = load_model((path / MODEL_FILE).read_text(encoding="utf-8"))
     with closing(Matcher.load(path)) as matcher:
         rows = np.random.default_rng(0).random((5, len(matcher.info.features)))
-        explanation = model.explain(
-            __import__("pyarrow").table(
-                {name: rows[:, column] for column, name in enumerate(matcher.info.features)}
-            )
-        )
+        table = pa.table(dict(zip(matcher.info.features, rows.T, strict=True)))
+        explanation = model.explain(table)
+        assert (model.predict_proba(table) == matcher.probabilities(rows)).all()
         odds = np.log(matcher.probabilities(rows) / (1 - matcher.probabilities(rows)))
     sums = explanation.baseline + explanation.attributions.sum(axis=1)
     assert sums == pytest.approx(odds, abs=1e-5)
