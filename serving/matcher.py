@@ -103,6 +103,7 @@ class Matcher:
 
     def close(self) -> None:
         """Free the engine. Nothing else may be called after it."""
+        self._together.close()
         self._comparer.close()
 
     def compare(
