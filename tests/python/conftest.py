@@ -31,7 +31,6 @@ hypothesis_settings.load_profile("onedeal")
 DEALS, FIRST_DEALS, SEED = 1200, 1000, 2
 # Files that take minutes: begun first, so that no worker is left alone with one at the end.
 LONG = (
-    "test_vertex.py",
     "test_loop.py",
     "test_interrupted.py",
     "test_reference.py",
