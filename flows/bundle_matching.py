@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 ENGINES = 2
 """Calls that run at a time, each in a DuckDB of one thread."""
 MOST_ASKED = 20_000
+ALIAS = "\x01"
+"""Begins the ids that deals have while several requests are compared together."""
 TOKEN_STATISTICS_SCHEMA = pa.schema(
     [("word", pa.string()), ("weight", pa.int64()), ("code", pa.int64())]
 )
@@ -76,6 +78,18 @@ class Incoming:
     pairing_keys: pa.Table
     key_hashes: Hashes
 
+    def part(self, deal_ids: Mapping[str, str]) -> Incoming:
+        """These of the deals, each under another id."""
+        tokens = _renamed(self.tokens, deal_ids)
+        owners = self.pairing_keys.column("deal_id").to_pylist()
+        kept = np.array([owner in deal_ids for owner in owners], dtype=bool)
+        return Incoming(
+            tuple(tokens.column("deal_id").to_pylist()),
+            tokens,
+            _renamed(self.pairing_keys, deal_ids),
+            self.key_hashes[kept],
+        )
+
 
 @dataclass(frozen=True)
 class PairFeatures:
@@ -94,6 +108,17 @@ class PairFeatures:
         places = [self.schema.get_field_index(name) for name in names]
         values = [[row[place] for place in places] for row in self.rows]
         return np.array(values, dtype=np.float64).reshape(len(values), len(places))
+
+    def part(self, deal_ids: Mapping[str, str]) -> PairFeatures:
+        """The pairs of these deals, and each of the deals under another id."""
+        a, b = (self.schema.get_field_index(name) for name in ("deal_id_a", "deal_id_b"))
+        rows = []
+        for row in self.rows:
+            if row[a] in deal_ids or row[b] in deal_ids:
+                renamed = list(row)
+                renamed[a], renamed[b] = (deal_ids.get(row[at], row[at]) for at in (a, b))
+                rows.append(tuple(renamed))
+        return PairFeatures(self.schema, rows)
 
     def table(self) -> pa.Table:
         """All of it as a table."""
@@ -218,6 +243,40 @@ class Comparer:
             engine.slots["tokens"] = known
             return PairFeatures(schema, engine.rows("weighed_pairs"))
 
+    def compare_each(self, requests: Sequence[pa.Table]) -> list[tuple[Incoming, PairFeatures]]:
+        """Take in and compare what several requests brought, as if each had come alone.
+
+        Deals of one request are compared with each other, those of two are not. Together they take
+        little more time than one does.
+        """
+        if len(requests) == 1:
+            incoming = self.take_in(requests[0])
+            return [(incoming, self.features(incoming, self.candidates(incoming)))]
+        # Two requests may be about one deal, and about each other's: each gets an id of its own,
+        # which no known deal has. No feature depends on which id is the smaller one.
+        own: list[dict[str, str]] = []
+        for number, deals in enumerate(requests):
+            ids = deals.column("deal_id").to_pylist()
+            own.append({f"{ALIAS}{number}.{place}": deal_id for place, deal_id in enumerate(ids)})
+        aliased = [
+            _with_deal_ids(deals, list(aliases))
+            for deals, aliases in zip(requests, own, strict=True)
+        ]
+        incoming = self.take_in(pa.concat_tables(aliased))
+        owner = {alias: number for number, aliases in enumerate(own) for alias in aliases}
+        asked = [frozenset(aliases.values()) for aliases in own]
+        pairs = self.candidates(incoming)
+        kept = [
+            _is_of_one_request(a, b, owner, asked)
+            for a, b in zip(
+                pairs.column("deal_id_a").to_pylist(),
+                pairs.column("deal_id_b").to_pylist(),
+                strict=True,
+            )
+        ]
+        compared = self.features(incoming, pairs.filter(pa.array(kept, pa.bool_())))
+        return [(incoming.part(aliases), compared.part(aliases)) for aliases in own]
+
     def comparison_levels(self, features: PairFeatures) -> pa.Table:
         """The level of each comparison (a column) that each row of `features` is on."""
         with self._engine() as engine:
@@ -331,6 +390,31 @@ class Comparer:
         first, last = self._deal_ids.find(hashes_of(deal_ids))
         parts.append(self._base.deals.take(np.sort(self._deal_ids.values[0][first[first < last]])))
         return pa.concat_tables(parts)
+
+
+def _with_deal_ids(table: pa.Table, deal_ids: Sequence[str]) -> pa.Table:
+    return table.set_column(
+        table.schema.get_field_index("deal_id"), "deal_id", pa.array(deal_ids, pa.string())
+    )
+
+
+def _renamed(table: pa.Table, deal_ids: Mapping[str, str]) -> pa.Table:
+    """The rows of these deals, each under another id."""
+    present = table.column("deal_id").to_pylist()
+    kept = table.filter(pa.array([deal_id in deal_ids for deal_id in present], pa.bool_()))
+    return _with_deal_ids(kept, [deal_ids[d] for d in present if d in deal_ids])
+
+
+def _is_of_one_request(
+    a: str, b: str, owner: Mapping[str, int], asked: Sequence[Container[str]]
+) -> bool:
+    """Whether a request that came in with others would have this pair, had it come alone."""
+    of_a, of_b = owner.get(a), owner.get(b)
+    if of_a is not None and of_b is not None:
+        return of_a == of_b
+    if of_a is not None:
+        return b not in asked[of_a]
+    return of_b is not None and a not in asked[of_b]
 
 
 def _with(segments: tuple[Segment, ...], newest: Segment) -> tuple[Segment, ...]:

@@ -5,7 +5,8 @@ buffers of 16 to 64 KB. Left alone, the C library merges what was freed and Duck
 it back to the system, each time. Both can be told to keep it, by variables of the environment: the
 C library reads its own when a process starts, DuckDB the other when it is imported.
 
-Measured on 1,000,000 deals: all statements of a request, 8.2 ms without and 4.5 ms with them.
+Measured on 1,000,000 deals and a busy machine: CPU of comparing one deal, 23 ms without and 11 ms
+with them.
 """
 
 from __future__ import annotations

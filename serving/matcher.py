@@ -27,6 +27,7 @@ from flows.bundle_matching import MOST_ASKED, Comparer, Incoming, PairFeatures
 from flows.errors import BundleError
 from serving.answers import Answer, Match
 from serving.reasons import Reasons
+from serving.together import Together
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class Comparison:
 
 
 class Matcher:
-    """A loaded bundle. Safe to use from many threads; a few of them match at a time.
+    """A loaded bundle. Safe to use from many threads; who comes meanwhile is matched together.
 
     Close it at the end.
     """
@@ -62,6 +63,7 @@ class Matcher:
         self._comparer = comparer
         self._model = model
         self._reasons = reasons
+        self._together = Together(comparer)
         self._remembering = threading.Lock()
         self._remembered: deque[pa.Table] = deque(maxlen=MOST_ASKED)
 
@@ -101,6 +103,7 @@ class Matcher:
 
     def close(self) -> None:
         """Free the engine. Nothing else may be called after it."""
+        self._together.close()
         self._comparer.close()
 
     def compare(
@@ -122,8 +125,7 @@ class Matcher:
         deal_ids = raw.column("deal_id").to_pylist()
         if None in deal_ids or len(set(deal_ids)) < len(deal_ids):
             raise ValueError("each deal needs a deal_id of its own")
-        incoming = self._comparer.take_in(raw)
-        pairs = self._comparer.features(incoming, self._comparer.candidates(incoming))
+        incoming, pairs = self._together.compare(raw)
         if remember:
             self._remember(raw, incoming)
         features = pairs.matrix(self.info.features)
@@ -170,7 +172,9 @@ class Matcher:
 
         `reasons_from`: only matches from this probability on get reasons.
         """
-        order = np.argsort(-probabilities, kind="stable")
+        ids = comparison.candidate_deal_ids
+        by_probability = sorted(range(len(ids)), key=lambda at: (-probabilities[at], ids[at]))
+        order = np.array(by_probability, dtype=np.int64)
         explained = order[probabilities[order] >= reasons_from]
         levels = None
         if self._reasons.by_comparison and len(explained):

@@ -1,7 +1,7 @@
 """What the routes ask for: matches, predictions, verdicts. Knows nothing of HTTP.
 
-One thread matches, so that requests do not fight for the interpreter; what waits for a disk or the
-network has threads of its own; the event loop does neither.
+What matches, what waits for a disk, and what waits for the network has threads of its own each; the
+event loop does none of it. How many match at a time is the matcher's to say.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MATCHING_THREADS = 16
 IO_THREADS = 32
 ENDPOINT_THREADS = 16
 REMEMBERED_REQUESTS = 50_000
@@ -76,7 +77,7 @@ class Service:
         self._endpoint_seconds = endpoint_seconds
         self._max_waiting = max_waiting
         self._waiting = 0
-        self._matching = ThreadPoolExecutor(1, "match")
+        self._matching = ThreadPoolExecutor(MATCHING_THREADS, "match")
         self._io = ThreadPoolExecutor(IO_THREADS, "io")
         # Of its own: an endpoint that hangs must not keep the log from the disk.
         self._asking = ThreadPoolExecutor(ENDPOINT_THREADS, "endpoint")
@@ -316,7 +317,7 @@ class Service:
 
 
 class _Place:
-    """A place among the requests that wait for the matching thread."""
+    """A place among the requests that wait for a match."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

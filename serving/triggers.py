@@ -25,6 +25,7 @@ from typing import Protocol
 import httpx
 
 from flows.settings import Settings
+from serving.allocator import VARIABLES as ALLOCATOR
 from serving.guard import log
 from serving.problems import Problem
 from serving.schemas import PushRequest
@@ -38,7 +39,8 @@ IN_PROGRESS = 5
 PREFECT_SECONDS = 10.0
 NICENESS = 10
 """A training leaves the processor to the answers."""
-NOT_FOR_CHILDREN = ("ONEDEAL_API_KEY",)
+NOT_FOR_CHILDREN = ("ONEDEAL_API_KEY", *ALLOCATOR)
+"""Variables that a training is not to have: the key, and an allocator that gives nothing back."""
 
 SCHEMA = """
 create table if not exists runs (
@@ -246,7 +248,12 @@ class ChildProcess:
     def _work(self) -> None:
         while (run := self._queue.get()) is not None and not self._is_closed.is_set():
             while not self._is_closed.is_set():
-                code = self._run(run)
+                try:
+                    code = self._run(run)
+                except (OSError, sqlite3.Error) as error:
+                    # A full disk, or no more processes: not for ever.
+                    log("trigger_failed", run=run.run, error=type(error).__name__)
+                    code = IN_PROGRESS
                 if code != IN_PROGRESS or self._is_closed.wait(RETRY_SECONDS):
                     break
 

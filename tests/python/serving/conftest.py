@@ -37,8 +37,12 @@ def trained(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def server(trained: Settings, google: Google) -> Iterator[Server]:
-    """The service that most tests ask."""
+def server(
+    trained: Settings, google: Google, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The service that most tests ask, on a home of its own: a message starts `retrain` there."""
+    settings = Settings(tmp_path_factory.mktemp("served") / "home", PROJECT)
+    shutil.copytree(trained.home, settings.home, symlinks=True)
     environment = {
         "ONEDEAL_OIDC_CERTIFICATES": google.url,
         "ONEDEAL_PUBSUB_AUDIENCE": AUDIENCE,
@@ -46,7 +50,7 @@ def server(trained: Settings, google: Google) -> Iterator[Server]:
         "ONEDEAL_OIDC_AUDIENCE": CALLERS,
         "ONEDEAL_OIDC_EMAILS": f"someone@example.com, {CALLER}",
     }
-    with serve(trained, environment) as running:
+    with serve(settings, environment) as running:
         yield running
 
 

@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.errors import InputRejected, NothingToDo, SettingsError
 from serving import keys as module
 from serving.keys import FIRST_KEY, Keys
@@ -78,3 +80,21 @@ def test_a_broken_file_opens_nothing(tmp_path: Path) -> None:
         keys.client(key)
     with pytest.raises(SettingsError, match="can't be read"):
         keys.client(key)
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDEAL_HOME", str(tmp_path))
+
+    def onedeal(*words: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["keys", *words])
+        return result.exit_code, result.stdout, result.stderr
+
+    assert "There are no keys" in onedeal("list")[1]
+    code, key, told = onedeal("create", "crm")
+    assert code == 0 and key.startswith("onedeal_") and key.strip() not in told
+    assert Keys(tmp_path / "serving" / "keys.json").client(key.strip()) == "crm"
+    assert onedeal("create", "crm")[0] == 4 and onedeal("create", "Ann Smith")[0] == 4
+    listed = onedeal("list")[1]
+    assert "crm" in listed and key.strip() not in listed
+    assert onedeal("revoke", "crm")[0] == 0 and onedeal("revoke", "crm")[0] == 3
+    assert "revoked" in onedeal("list")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -303,3 +304,52 @@ def test_a_bundle_without_a_model_says_who_has_it(home: Settings, tmp_path: Path
         with pytest.raises(BundleError, match="Configure its endpoint"):
             matcher.probabilities(comparison.features)
         assert matcher.answer(comparison, np.empty(0)).matches == ()
+
+
+def test_requests_compared_together_get_what_each_gets_alone(
+    shared: Matcher, known: dict[str, Deal]
+) -> None:
+    comparer = shared._comparer
+    ids = sorted(known)[:30]
+    requests = [[known[a], known[b]] for a, b in zip(ids, ids[1:], strict=False)]
+    # The same deal twice, and one that nobody knows.
+    requests += [requests[0], [{**known[ids[3]], "deal_id": "new"}], [{**known[ids[3]]}]]
+    tables = [shared._raw(request) for request in requests]
+    together = comparer.compare_each(tables)
+    assert len(together) == len(requests)
+    found = 0
+    for table, (incoming, pairs) in zip(tables, together, strict=True):
+        ((alone_incoming, alone),) = comparer.compare_each([table])
+        assert set(incoming.deal_ids) == set(alone_incoming.deal_ids)
+        assert sorted(incoming.key_hashes) == sorted(alone_incoming.key_hashes)
+        names = shared.info.features
+        ours = {
+            frozenset(pair): row.tolist()
+            for pair, row in zip(pairs.pairs(), pairs.matrix(names), strict=True)
+        }
+        theirs = {
+            frozenset(pair): row.tolist()
+            for pair, row in zip(alone.pairs(), alone.matrix(names), strict=True)
+        }
+        assert ours == theirs
+        found += len(ours)
+    assert found > 100
+
+
+def test_many_threads_get_their_own_answers(matcher: Matcher, known: dict[str, Deal]) -> None:
+    deals = [known[deal_id] for deal_id in sorted(known)[:60]]
+    expected = [matcher.match([deal])[0] for deal in deals]
+    with ThreadPoolExecutor(12) as threads:
+        for _ in range(3):
+            answers = list(threads.map(lambda deal: matcher.match([deal])[0], deals))
+            assert answers == expected
+        # One who is refused does not disturb the others.
+        broken = threads.submit(matcher._together.compare, pa.table({"deal_id": ["1"]}))
+        assert list(threads.map(lambda deal: matcher.match([deal])[0], deals)) == expected
+        with pytest.raises(KeyError):
+            broken.result()
+        # Remembered while others ask, each is found under its own id.
+        moved = [{**deal, "deal_id": f"moved-{deal['deal_id']}"} for deal in deals]
+        list(threads.map(lambda deal: matcher.match([deal], remember=True), moved))
+    for deal in deals:
+        assert f"moved-{deal['deal_id']}" in candidates(matcher.match([deal])[0])
