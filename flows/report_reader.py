@@ -218,6 +218,8 @@ class _Reader:
             difference_lower=_number(rows[0]["difference_lower"]),
             difference_upper=_number(rows[0]["difference_upper"]),
             replicates=_integer(rows[0]["replicates"]) or 0,
+            n_pairs=_integer(rows[0]["n_pairs"]) or 0,
+            n_positives=_integer(rows[0]["n_positives"]) or 0,
         )
 
     def segments(

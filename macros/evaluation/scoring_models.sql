@@ -38,8 +38,9 @@
     {{ return(model_relation(run.version ~ '_fellegi_sunter')) }}
 {% endmacro %}
 
-{# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a
-   mapping with model_version, model_type, threshold and role; none where there is none. #}
+{# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a mapping
+   with model_version, model_type, threshold, labels_until (when the newest label that it could learn from
+   came in; none where the event does not say) and role; none where there is none. #}
 {% macro champion_model() %}
     {% set ledger = source('ops', 'model_ledger') %}
     {% if not execute or load_relation(ledger) is none %}
@@ -57,6 +58,7 @@
         'model_version': latest.rows[0][0],
         'model_type': details['model_type'],
         'threshold': details['threshold'],
+        'labels_until': (details.get('watermark') or {}).get('labels'),
         'role': 'champion',
     }) }}
 {% endmacro %}

@@ -3,11 +3,18 @@
    to compare, nothing is added. #}
 
 {# The pairs of `input` (with the columns of `deal_pair_features`) with their `match_weight`, by the model
-   in `weights`. The same text on every engine. #}
-{% macro with_match_weight(input, weights) -%}
+   in `weights`; with `partial_match_weights()` as well where a model of `model_type` reads them, or none
+   is named. The same text on every engine. #}
+{% macro with_match_weight(input, weights, model_type='logistic_reg') -%}
+    {%- set levels = level_conditions() -%}
     select
         input.*,
-        {{ match_weight_of(level_conditions()) }} as match_weight
+        {{ match_weight_of(levels) }} as match_weight
+        {%- if model_type == 'logistic_reg' %}
+        {%- for name, left_out in partial_match_weights().items() %},
+        {{ match_weight_of(levels, left_out) }} as {{ name }}
+        {%- endfor %}
+        {%- endif %}
 
     from {{ input }} as input
     cross join {{ weights_in_a_row(weights) }} as weights
@@ -29,12 +36,26 @@
     )
 {%- endmacro %}
 
-{# The sum of the weights in the row `weights`. `levels` gives, per comparison, its branches as
-   (condition, level), the first that holds. #}
-{% macro match_weight_of(levels) -%}
+{# The match weight without one of its comparisons, by name: features of the logistic regression alone.
+
+   Its penalty pulls all weights to 0, and so a model of few labels to one that hardly knows the match weight
+   among a hundred features. Given seven times, all but one of its parts each time, the match weight is what
+   is left when little was learned, and each of its comparisons can still be made to count more or less. (A
+   feature that stands k times is shrunk k times less; BigQuery ML has one penalty for all.) #}
+{% macro partial_match_weights() %}
+    {% set partial = {} %}
+    {% for name in comparison_names() %}
+        {% do partial.update({'match_weight_without_' ~ name: name}) %}
+    {% endfor %}
+    {{ return(partial) }}
+{% endmacro %}
+
+{# The sum of the weights in the row `weights`, but that of the comparison `left_out`. `levels` gives, per
+   comparison, its branches as (condition, level), the first that holds. #}
+{% macro match_weight_of(levels, left_out=none) -%}
     round(
         coalesce(weights.prior, 0)
-        {%- for name, branches in levels.items() %}
+        {%- for name, branches in levels.items() if name != left_out %}
         + case
             {%- for condition, level in branches %}
             when {{ condition }} then {{ 0 if level is none else 'weights.' ~ name ~ '_' ~ level }}

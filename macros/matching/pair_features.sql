@@ -173,8 +173,9 @@
 {% endmacro %}
 
 {# What a model is trained on: the features, and the weight that needs no label. #}
-{% macro model_feature_names() %}
-    {{ return(pair_feature_names() + ['match_weight']) }}
+{% macro model_feature_names(model_type) %}
+    {% set partial = partial_match_weights().keys() | list if model_type == 'logistic_reg' else [] %}
+    {{ return(pair_feature_names() + partial + ['match_weight']) }}
 {% endmacro %}
 
 {% macro flag(condition) -%}

@@ -10,7 +10,8 @@
 -- KDD 2008; the least ratio as in Blanchard, Lee and Scott, "Semi-supervised novelty detection", JMLR 2010).
 --
 -- Where the groups of labels fell apart, pairs between two of them that straddle the split were not learned
--- from either, and are many more than those of the validation set: the threshold is chosen on both.
+-- from either, and are many more than those of the validation set: the threshold is chosen on both. With few
+-- labels, it is chosen on the folds of `cross_validated_predictions` as well.
 {%- set champion = champion_model() %}
 {%- set bases = ['candidate_pairs', 'labelled_pairs'] %}
 {%- if var('threshold_basis') not in bases %}
@@ -55,6 +56,16 @@ held_out as (
         {{ 1 / (2 - share) }} as pair_weight
 
     from straddling
+
+    union all
+
+    select
+        model_version,
+        probability,
+        is_duplicate,
+        pair_weight
+
+    from {{ ref('cross_validated_predictions') }}
 
 ),
 

@@ -39,7 +39,7 @@ CLASSES = answer(
     (2,),
 )
 CLASS_COUNTS = answer(
-    "check_is_trainable() of macros/bqml counts the rows of each class before CREATE MODEL.",
+    "count_training_rows() of macros/bqml counts the rows of each class before CREATE MODEL.",
     r"as class, count\(\*\) as row_count ",
     ("0", 90),
     ("1", 10),
