@@ -1,5 +1,5 @@
 {# BigQuery ML's options of the current model node; custom keys live under config.meta in dbt. A value
-   {over_rows: 20} is 20 divided by the number of training rows: such a penalty weighs as much as it does
+   {over_rows: 10} is 10 divided by the number of training rows: such a penalty weighs as much as it does
    beside the sum of the rows' losses, and so less as rows grow in number. #}
 {% macro ml_config(training_rows=none) %}
     {%- set options = config.get('meta', {}).get('ml_config') -%}

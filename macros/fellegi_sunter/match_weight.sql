@@ -3,21 +3,36 @@
    to compare, nothing is added. #}
 
 {# The pairs of `input` (with the columns of `deal_pair_features`) with their `match_weight`, by the model
-   in `weights`; with `partial_match_weights()` as well where a model of `model_type` reads them, or none
-   is named. The same text on every engine. #}
+   in `weights`. Where a model of `model_type` reads its parts, as the logistic regression does, with these as
+   well: what each comparison adds, and what is left without one or two of them. The same text on every
+   engine. #}
 {% macro with_match_weight(input, weights, model_type='logistic_reg') -%}
+    {%- set has_parts = model_type == 'logistic_reg' -%}
     {%- set levels = level_conditions() -%}
+    {%- if has_parts -%}
+    select
+        weighed.*
+        {%- for name, left_out in match_weights_without().items() %},
+        round(weighed.match_weight
+            {%- for comparison in left_out %} - weighed.match_weight_of_{{ comparison }}{% endfor %}, 4) as {{ name }}
+        {%- endfor %}
+
+    from (
+    {% endif -%}
     select
         input.*,
         {{ match_weight_of(levels) }} as match_weight
-        {%- if model_type == 'logistic_reg' %}
-        {%- for name, left_out in partial_match_weights().items() %},
-        {{ match_weight_of(levels, left_out) }} as {{ name }}
+        {%- if has_parts %}
+        {%- for comparison in comparison_names() %},
+        {{ match_weight_part(levels[comparison], comparison) }} as match_weight_of_{{ comparison }}
         {%- endfor %}
         {%- endif %}
 
     from {{ input }} as input
     cross join {{ weights_in_a_row(weights) }} as weights
+    {%- if has_parts %}
+    ) as weighed
+    {%- endif %}
 {%- endmacro %}
 
 {# A model table as one row: a column per level, `prior` and, for example, `amount_0`. #}
@@ -36,34 +51,52 @@
     )
 {%- endmacro %}
 
-{# The match weight without one of its comparisons, by name: features of the logistic regression alone.
-
-   Its penalty pulls all weights to 0, and so a model of few labels to one that hardly knows the match weight
-   among a hundred features. Given seven times, all but one of its parts each time, the match weight is what
-   is left when little was learned, and each of its comparisons can still be made to count more or less. (A
-   feature that stands k times is shrunk k times less; BigQuery ML has one penalty for all.) #}
-{% macro partial_match_weights() %}
-    {% set partial = {} %}
-    {% for name in comparison_names() %}
-        {% do partial.update({'match_weight_without_' ~ name: name}) %}
+{# The match weight without one or two of its comparisons: name -> those left out. #}
+{% macro match_weights_without() %}
+    {% set without = {} %}
+    {% set comparisons = comparison_names() %}
+    {% for one in comparisons %}
+        {% do without.update({'match_weight_without_' ~ one: [one]}) %}
+        {% for other in comparisons[loop.index:] %}
+            {% do without.update({'match_weight_without_' ~ one ~ '_and_' ~ other: [one, other]}) %}
+        {% endfor %}
     {% endfor %}
-    {{ return(partial) }}
+    {{ return(without) }}
 {% endmacro %}
 
-{# The sum of the weights in the row `weights`, but that of the comparison `left_out`. `levels` gives, per
-   comparison, its branches as (condition, level), the first that holds. #}
-{% macro match_weight_of(levels, left_out=none) -%}
+{# What the logistic regression reads of the match weight besides itself.
+
+   Its penalty pulls all weights to 0, and so a model of few labels to one that hardly knows the match weight
+   among a hundred features. A feature that stands k times is shrunk k times less, and BigQuery ML has one
+   penalty for all: given in so many forms, the match weight is what is left when little was learned, and each
+   of its comparisons can still be made to count more or less. #}
+{% macro match_weight_parts() %}
+    {% set parts = [] %}
+    {% for comparison in comparison_names() %}
+        {% do parts.append('match_weight_of_' ~ comparison) %}
+    {% endfor %}
+    {{ return(parts + match_weights_without().keys() | list) }}
+{% endmacro %}
+
+{# The sum of the weights in the row `weights`. `levels` gives, per comparison, its branches as
+   (condition, level), the first that holds. #}
+{% macro match_weight_of(levels) -%}
     round(
         coalesce(weights.prior, 0)
-        {%- for name, branches in levels.items() if name != left_out %}
-        + case
-            {%- for condition, level in branches %}
-            when {{ condition }} then {{ 0 if level is none else 'weights.' ~ name ~ '_' ~ level }}
-            {%- endfor %}
-        end
+        {%- for name, branches in levels.items() %}
+        + {{ match_weight_part(branches, name) }}
         {%- endfor %},
         4
     )
+{%- endmacro %}
+
+{# The weight of the level that a pair is on, of one comparison. #}
+{% macro match_weight_part(branches, comparison) -%}
+    case
+        {%- for condition, level in branches %}
+        when {{ condition }} then {{ 0 if level is none else 'weights.' ~ comparison ~ '_' ~ level }}
+        {%- endfor %}
+    end
 {%- endmacro %}
 
 {# Branches of `match_weight_of` over the columns of `deal_pair_features`. #}

@@ -174,8 +174,8 @@
 
 {# What a model is trained on: the features, and the weight that needs no label. #}
 {% macro model_feature_names(model_type) %}
-    {% set partial = partial_match_weights().keys() | list if model_type == 'logistic_reg' else [] %}
-    {{ return(pair_feature_names() + partial + ['match_weight']) }}
+    {% set parts = match_weight_parts() if model_type == 'logistic_reg' else [] %}
+    {{ return(pair_feature_names() + parts + ['match_weight']) }}
 {% endmacro %}
 
 {% macro flag(condition) -%}
