@@ -133,7 +133,7 @@ expected as (
 label_sources as (
 
     select
-        count(case when label_source = 'review' then 1 end) >= 0.9 * count(*)
+        count(case when label_source = 'review' then 1 end) > 0.9 * count(*)
         and '{{ var('threshold_basis') }}' = 'candidate_pairs' as are_asked_for
 
     from {{ ref('stg_crm__deal_labels') }}
