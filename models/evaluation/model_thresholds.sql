@@ -222,17 +222,22 @@ on_grid as (
 
 ),
 
--- The F1 to expect of a threshold: its average over thresholds around it, weighed by a Gaussian that
--- narrows as duplicates grow in number. The best F1 by itself follows the luck of a few pairs.
+-- The F1 to expect of a threshold: what the probabilities say, and where they do not, its average over
+-- thresholds around it, weighed by a Gaussian that narrows as duplicates grow in number. The best F1 by itself
+-- follows the luck of a few pairs.
 smoothed as (
 
     select
         on_grid.model_version,
         grid.threshold,
-        sum(
-            coalesce(on_grid.expected_f1_score, on_grid.estimated_f1_score, on_grid.labelled_f1_score)
-            * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
-        ) as f1_score
+        case
+            when count(on_grid.expected_f1_score) > 0
+                then max(case when on_grid.step = grid.step then on_grid.expected_f1_score else 0 end)
+            else sum(
+                coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
+                * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
+            )
+        end as f1_score
 
     from on_grid
     cross join grid
