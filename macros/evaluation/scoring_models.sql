@@ -22,6 +22,15 @@
     {{ return(classes.rows[0][0] == 2) }}
 {% endmacro %}
 
+{# Whether there are labelled pairs to judge by: BigQuery ML's functions evaluate no model on nothing. #}
+{% macro has_validation_pairs() %}
+    {% set validation_set = ref('validation_set') %}
+    {% if not execute or load_relation(validation_set) is none %}
+        {{ return(true) }}
+    {% endif %}
+    {{ return(run_query('select count(*) as validation_pairs from ' ~ validation_set).rows[0][0] > 0) }}
+{% endmacro %}
+
 {# The table or model that holds a version. #}
 {% macro model_relation(model_version) %}
     {{ return(api.Relation.create(

@@ -1,4 +1,4 @@
-{%- set models = evaluated_models() -%}
+{%- set models = evaluated_models() if has_validation_pairs() else [] -%}
 
 with
 
@@ -77,6 +77,15 @@ ml_evaluations as (
 
     from {{ labelled_losses(model, ref('validation_set')) }} as losses
     {{ 'union all' if not loop.last }}
+    {% else %}
+    select
+        model_version,
+        cast(null as float64) as log_loss,
+        cast(null as float64) as roc_auc
+
+    from thresholds
+
+    where false
     {% endfor %}
 
 ),
