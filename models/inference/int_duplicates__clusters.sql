@@ -3,19 +3,9 @@
 with
 
 -- Less likely than that counts as 0, as if it had never been compared: most pairs are, and weigh nothing.
---
--- What a probability is worth depends on the model: one of few labels dares none near 0 or 1. So its odds are
--- taken over those of the threshold, where a pair is as likely worth joining as not: that is, as if all
--- log-odds were moved so that the threshold stands at 0.5.
 predictions as (
 
-    select
-        deal_id_a,
-        deal_id_b,
-        probability * (1 - threshold)
-        / nullif(probability * (1 - threshold) + (1 - probability) * threshold, 0) as relative_probability
-
-    from {{ ref('deal_predictions') }}
+    select * from {{ ref('deal_predictions') }}
 
     where probability >= 0.01
 
@@ -37,7 +27,7 @@ final as (
     select
         coalesce(predictions.deal_id_a, labels.deal_id_a) as node_a,
         coalesce(predictions.deal_id_b, labels.deal_id_b) as node_b,
-        round(predictions.relative_probability / {{ var('group_threshold') }}, 9) as evidence,
+        predictions.probability / greatest(predictions.threshold, {{ var('group_threshold') }}) as evidence,
         coalesce(labels.is_duplicate, false) as must_join,
         coalesce(not labels.is_duplicate, false) as must_part
 
