@@ -45,6 +45,8 @@ class Evaluation:
 class Comparison:
     """Candidate minus champion on the same pairs: a row of `model_comparison`.
 
+    Without a champion, minus this run's model without labels: that tells which candidate is surer.
+
     The interval holds 90 % of paired bootstrap replicates drawn by label group. n_pairs: the pairs,
     which neither learned from; n_positives: the duplicates among them.
     """
@@ -176,7 +178,8 @@ def choose(candidates: Sequence[Evaluation], comparisons: Sequence[Comparison] =
 
     Where labels are so few that some candidate was compared with the champion on more than the
     validation pairs, figures on these are mostly luck: of those that learned from labels, the one
-    goes that is most surely better than the champion, by the lower end of the interval.
+    goes that is most surely better than the champion, or without one than the model without labels,
+    by the lower end of the interval.
 
     Raises ValueError when there is no candidate.
     """

@@ -60,7 +60,7 @@ def read_run_report(warehouse: Warehouse, run_id: str) -> RunReport:
         candidate=candidate,
         others=others,
         champion=champion,
-        comparison=reader.comparison(candidate.model_version),
+        comparison=None if champion is None else reader.comparison(candidate.model_version),
         segments=reader.segments(candidate, champion),
         counts=reader.counts(),
         largest_groups=reader.largest_groups(),

@@ -106,7 +106,7 @@ class Evaluations:
         learned from verdicts.
         """
         if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
-            self.candidates, self.comparisons
+            self.candidates, () if champion_type is None else self.comparisons
         ):
             return self.unlabelled
         return gate.choose(

@@ -1,5 +1,13 @@
 {%- set weights = ref('deal_duplicate_model_fellegi_sunter') -%}
-{%- set champion = stored_champion() -%}
+{#- Without a champion, what candidates have to be better than is the model without labels. -#}
+{%- set opponent = stored_champion() or {
+    'model_version': candidate_version('fellegi_sunter'),
+    'model_type': 'fellegi_sunter',
+    'role': 'candidate',
+    'relation': weights,
+    'weights': weights,
+} -%}
+{%- set is_unlabelled = opponent.model_type == 'fellegi_sunter' -%}
 {%- set fold_models = [
     ref('deal_duplicate_model_logistic_fold_1'),
     ref('deal_duplicate_model_logistic_fold_2'),
@@ -34,15 +42,15 @@ fold_{{ fold }} as (
 
 {% endfor %}
 -- Of a champion that learned from labels, the pairs that were judged after it was trained.
-{% if champion and (champion.model_type == 'fellegi_sunter' or champion.labels_until) %}
-champion_predictions as (
+{% if is_unlabelled or opponent.labels_until %}
+opponent_predictions as (
 
     {{ predictions_of_each(
-        [champion],
+        [opponent],
         '(select * from pairs where fold > 0'
         ~ (
-            '' if champion.model_type == 'fellegi_sunter'
-            else " and labelled_since > cast('" ~ champion.labels_until ~ "' as timestamp)"
+            '' if is_unlabelled
+            else " and labelled_since > cast('" ~ opponent.labels_until ~ "' as timestamp)"
         )
         ~ ')',
         columns
@@ -57,8 +65,8 @@ final as (
     select * from fold_{{ fold }}
     union all
     {% endfor %}
-    {% if champion and (champion.model_type == 'fellegi_sunter' or champion.labels_until) %}
-    select * from champion_predictions
+    {% if is_unlabelled or opponent.labels_until %}
+    select * from opponent_predictions
     union all
     {% endif %}
     select

@@ -10,6 +10,7 @@ predictions as (
 
     select
         model_version,
+        model_type,
         role,
         pair_id,
         label_group_id,
@@ -23,6 +24,7 @@ predictions as (
 
     select
         model_version,
+        model_type,
         role,
         pair_id,
         label_group_id,
@@ -34,21 +36,32 @@ predictions as (
 
 ),
 
+-- The champion, or where there is none, the model without labels.
+opponents as (
+
+    select * from predictions
+
+    where
+        role = 'champion'
+        or (model_type = 'fellegi_sunter' and (select count(*) from predictions where role = 'champion') = 0)
+
+),
+
 compared as (
 
     select
         candidates.model_version,
-        champions.model_version as champion_version,
+        opponents.model_version as champion_version,
         candidates.label_group_id,
         candidates.is_duplicate,
         candidates.pair_weight,
         candidates.probability as candidate_probability,
-        champions.probability as champion_probability
+        opponents.probability as champion_probability
 
     from predictions as candidates
-    inner join predictions as champions on candidates.pair_id = champions.pair_id
+    inner join opponents on candidates.pair_id = opponents.pair_id
 
-    where candidates.role = 'candidate' and champions.role = 'champion'
+    where candidates.role = 'candidate' and candidates.model_version <> opponents.model_version
 
 ),
 
