@@ -48,7 +48,8 @@ class Comparison:
     Without a champion, minus this run's model without labels: that tells which candidate is surer.
 
     The interval holds 90 % of paired bootstrap replicates drawn by label group. n_pairs: the pairs,
-    which neither learned from; n_positives: the duplicates among them.
+    which neither learned from; n_positives: the duplicates among them. log_loss_upper: the
+    upper end of the same interval of the difference in log loss, which is good below 0.
     """
 
     model_version: str
@@ -59,6 +60,8 @@ class Comparison:
     replicates: int = 0
     n_pairs: int = 0
     n_positives: int = 0
+    log_loss_difference: float | None = None
+    log_loss_upper: float | None = None
 
 
 @dataclass(frozen=True)
@@ -329,8 +332,9 @@ def decide(
     """Judge a candidate.
 
     Without a champion the floors, the calibration and the agreement count; with one, the candidate
-    must also be better with confidence, and no segment may become worse by more than a tolerance.
-    How many labels that takes is for the interval to say: few leave it wide.
+    must also be better with confidence, by average precision or else by log loss, and no segment
+    may become worse by more than a tolerance. How many labels that takes is for the interval to
+    say: few leave it wide.
     """
     limits = settings or GateSettings()
     reasons = [
@@ -439,6 +443,11 @@ def _agreement(agreement: Agreement, limits: GateSettings) -> Reason:
 
 
 def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSettings) -> Reason:
+    """Better with confidence: by average precision; or by log loss, at no worse average precision.
+
+    Probabilities that are better show in the log loss first, and threshold and groups rest on them.
+    A champion without labels is no opponent there: its probabilities are far off on any labels.
+    """
     limit = limits.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
     if comparison is None or lower is None:
@@ -447,8 +456,17 @@ def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSet
             f"{champion.model_version} stays."
         )
         return Reason("margin", False, None, limit, sentence)
-    passed = lower > limit
     difference = _number(comparison.average_precision_difference)
+    loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)
+    by_loss = (
+        lower <= limit
+        and champion.model_type != FELLEGI_SUNTER
+        and difference is not None
+        and difference >= limit
+        and loss_upper is not None
+        and loss_upper < 0
+    )
+    passed = lower > limit or by_loss
     stated = "unknown" if difference is None else f"{difference:+.3f}"
     upper = _number(comparison.difference_upper)
     interval = (
@@ -456,7 +474,9 @@ def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSet
         f"{comparison.n_pairs:,} pairs"
     )
     verdict = (
-        "the candidate is better with confidence"
+        f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
+        if by_loss
+        else "the candidate is better with confidence"
         if passed
         else f"not more than {limit:.3f} with confidence, so the champion stays"
     )

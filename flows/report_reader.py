@@ -220,6 +220,8 @@ class _Reader:
             replicates=_integer(rows[0]["replicates"]) or 0,
             n_pairs=_integer(rows[0]["n_pairs"]) or 0,
             n_positives=_integer(rows[0]["n_positives"]) or 0,
+            log_loss_difference=_number(rows[0]["log_loss_difference"]),
+            log_loss_upper=_number(rows[0]["log_loss_upper"]),
         )
 
     def segments(

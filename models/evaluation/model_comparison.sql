@@ -202,6 +202,69 @@ differences as (
 
 ),
 
+-- Of a model that says how likely a pair is, a loss is what shows soonest that it says so better.
+group_losses as (
+
+    select
+        model_version,
+        label_group_id,
+        sum(pair_weight) as weight,
+        sum(
+            pair_weight * ln(
+                greatest(case when is_duplicate = 1 then champion_probability else 1 - champion_probability end, 1e-15)
+                / greatest(
+                    case when is_duplicate = 1 then candidate_probability else 1 - candidate_probability end, 1e-15
+                )
+            )
+        ) as loss_difference
+
+    from compared
+
+    group by model_version, label_group_id
+
+),
+
+loss_differences as (
+
+    select
+        group_losses.model_version,
+        replicate_weights.replicate,
+        sum(replicate_weights.weight * group_losses.loss_difference)
+        / nullif(sum(replicate_weights.weight * group_losses.weight), 0) as difference
+
+    from group_losses
+    inner join replicate_weights on group_losses.label_group_id = replicate_weights.label_group_id
+
+    group by group_losses.model_version, replicate_weights.replicate
+
+),
+
+ranked_losses as (
+
+    select
+        model_version,
+        difference,
+        row_number() over (partition by model_version order by difference desc) as rank,
+        count(*) over (partition by model_version) as replicates
+
+    from loss_differences
+
+    where replicate > 0 and difference is not null
+
+),
+
+loss_intervals as (
+
+    select
+        model_version,
+        max(case when rank >= greatest(1, floor(0.05 * replicates)) then difference end) as difference_upper
+
+    from ranked_losses
+
+    group by model_version
+
+),
+
 ranked as (
 
     select
@@ -241,11 +304,18 @@ final as (
         intervals.difference_lower,
         intervals.difference_upper,
         intervals.replicates,
-        differences.difference as average_precision_difference
+        differences.difference as average_precision_difference,
+        loss_differences.difference as log_loss_difference,
+        loss_intervals.difference_upper as log_loss_upper
 
     from counted
     inner join intervals on counted.model_version = intervals.model_version
     inner join differences on counted.model_version = differences.model_version
+    inner join loss_intervals on counted.model_version = loss_intervals.model_version
+    inner join loss_differences
+        on
+            counted.model_version = loss_differences.model_version
+            and differences.replicate = loss_differences.replicate
 
     where differences.replicate = 0
 

@@ -184,6 +184,21 @@ def test_not_better_with_confidence_is_not_promoted(comparison: Comparison) -> N
     assert failed(decide(GOOD, CHAMPION, comparison, [], AGREES)) == ["margin"]
 
 
+def test_better_probabilities_are_better_where_the_order_is_no_worse() -> None:
+    surer = replace(BETTER, difference_lower=-0.01, log_loss_difference=-0.1, log_loss_upper=-0.02)
+    decision = decide(GOOD, CHAMPION, surer, [], AGREES)
+    assert decision.promote
+    assert any("log loss, -0.100, is better" in sentence for sentence in decision.sentences)
+    for change in (
+        replace(surer, average_precision_difference=-0.001),
+        replace(surer, log_loss_upper=0.0),
+        replace(surer, log_loss_upper=None),
+    ):
+        assert failed(decide(GOOD, CHAMPION, change, [], AGREES)) == ["margin"]
+    unlabelled = replace(CHAMPION, model_type="fellegi_sunter")
+    assert failed(decide(GOOD, unlabelled, surer, [], AGREES)) == ["margin"]
+
+
 def test_not_compared_is_not_promoted() -> None:
     assert failed(decide(GOOD, CHAMPION, None, [], AGREES)) == ["positives", "margin"]
 
