@@ -403,7 +403,9 @@ def _at_least(check: str, words: str, value: float | None, limit: float) -> Reas
 
 def _calibration(candidate: Evaluation, limits: GateSettings) -> Reason:
     figure = _number(candidate.calibration_error)
-    limit = limits.max_calibration_error + (_number(candidate.calibration_error_by_chance) or 0.0)
+    # An error of the probabilities and one of chance add up as independent ones do.
+    by_chance = _number(candidate.calibration_error_by_chance) or 0.0
+    limit = math.hypot(limits.max_calibration_error, by_chance)
     passed = figure is not None and figure <= limit
     if figure is None:
         sentence = f"The calibration error could not be computed; at most {limit:.2f} is allowed."

@@ -150,9 +150,9 @@ def test_how_many_labels_it_takes_against_a_champion_is_for_the_interval_to_say(
 
 def test_chance_does_not_count_as_miscalibration() -> None:
     limit = LIMITS.max_calibration_error
-    few = replace(GOOD, calibration_error=limit + 0.1, calibration_error_by_chance=0.12)
+    few = replace(GOOD, calibration_error=limit * 1.4, calibration_error_by_chance=limit)
     assert decide(few, CHAMPION, BETTER, [], AGREES).promote
-    worse = replace(few, calibration_error=limit + 0.13)
+    worse = replace(few, calibration_error=limit * 1.5)
     assert failed(decide(worse, CHAMPION, BETTER, [], AGREES)) == ["calibration"]
 
 
