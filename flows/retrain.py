@@ -107,10 +107,13 @@ class Evaluations:
         verdicts to judge by, the candidate that needs none goes, but not against a champion that
         learned from verdicts.
         """
-        if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(self.candidates):
+        if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
+            self.candidates, () if champion_type is None else self.comparisons
+        ):
             return self.unlabelled
         return gate.choose(
-            [c for c in self.candidates if model_types is None or c.model_type in model_types]
+            [c for c in self.candidates if model_types is None or c.model_type in model_types],
+            self.comparisons,
         )
 
     def comparison(self, model_version: str) -> Comparison | None:

@@ -2,8 +2,9 @@
 
 A model says what each feature adds to the log-odds: a logistic regression its weight times the
 distance from the mean, trees their Shapley values. The words are those of the features' columns in
-dbt (`models/features/_features__models.yml`), which a bundle carries along. A Fellegi-Sunter model
-adds up the weights of its comparisons, whose levels have words of their own.
+dbt (`models/features/_features__models.yml`), which a bundle carries along. The parts of the match
+weight, which a logistic regression reads too, count as the match weight. A Fellegi-Sunter model adds
+up the weights of its comparisons, whose levels have words of their own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from duckdb_bqml.model import Model
 from flows.bundle import MATCH_WEIGHTS, WORDS_FILE, BundleInfo
 from flows.errors import BundleError
+from flows.fellegi_sunter import FEATURE as MATCH_WEIGHT
 from flows.versions import FELLEGI_SUNTER
 from serving.answers import Reason
 
@@ -95,7 +97,9 @@ class Reasons:
             phrases = phrases_of(words)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise BundleError(f"The words of the bundle {path} can't be read: {error}") from error
-        lacking = [feature for feature in info.features if feature not in phrases]
+        lacking = [
+            told for told in dict.fromkeys(map(told_as, info.features)) if told not in phrases
+        ]
         if lacking:
             raise BundleError(f"The bundle {path} has no words for {', '.join(lacking)}.")
         return cls(info, model, phrases, _levels(path))
@@ -120,13 +124,20 @@ class Reasons:
             return [()] * len(features)
         names = self.info.features
         _, contributions = self.model.estimator.contributions(self.model.batch(features))
+        told = list(dict.fromkeys(map(told_as, names)))
+        places = np.array([told.index(told_as(name)) for name in names])
+        totals = np.zeros((len(features), len(told)))
+        np.add.at(totals, (slice(None), places), contributions)
+        of_value = [names.index(name) for name in told]
         reasons = []
-        for values, row in zip(features.tolist(), contributions, strict=True):
+        for values, row in zip(features.tolist(), totals, strict=True):
             weightiest = np.argsort(-np.abs(row), kind="stable")[:LOOKED_AT].tolist()
             reasons.append(
                 _weightiest(
-                    Reason(name, self.phrases[name].text(values[place]), float(row[place]))
-                    for place, name in ((place, names[place]) for place in weightiest)
+                    Reason(
+                        name, self.phrases[name].text(values[of_value[place]]), float(row[place])
+                    )
+                    for place, name in ((place, told[place]) for place in weightiest)
                 )
             )
         return reasons
@@ -140,6 +151,11 @@ class Reasons:
             )
             for row in levels.to_pylist()
         ]
+
+
+def told_as(feature: str) -> str:
+    """The feature in whose words it is told."""
+    return MATCH_WEIGHT if feature.startswith(f"{MATCH_WEIGHT}_") else feature
 
 
 def _weightiest(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
