@@ -3,8 +3,8 @@
 A model says what each feature adds to the log-odds: a logistic regression its weight times the
 distance from the mean, trees their Shapley values. The words are those of the features' columns in
 dbt (`models/features/_features__models.yml`), which a bundle carries along. The parts of the match
-weight, which a logistic regression reads too, count as the match weight. A Fellegi-Sunter model adds
-up the weights of its comparisons, whose levels have words of their own.
+weight, which a logistic regression reads too, are told as the match weight. A Fellegi-Sunter model
+adds up the weights of its comparisons, whose levels have words of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +98,8 @@ class Reasons:
             phrases = phrases_of(words)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise BundleError(f"The words of the bundle {path} can't be read: {error}") from error
-        lacking = [
-            told for told in dict.fromkeys(map(told_as, info.features)) if told not in phrases
-        ]
+        told = dict.fromkeys(map(told_as, info.features))
+        lacking = [feature for feature in told if feature not in phrases]
         if lacking:
             raise BundleError(f"The bundle {path} has no words for {', '.join(lacking)}.")
         return cls(info, model, phrases, _levels(path))
@@ -124,23 +124,26 @@ class Reasons:
             return [()] * len(features)
         names = self.info.features
         _, contributions = self.model.estimator.contributions(self.model.batch(features))
-        told = list(dict.fromkeys(map(told_as, names)))
-        places = np.array([told.index(told_as(name)) for name in names])
-        totals = np.zeros((len(features), len(told)))
-        np.add.at(totals, (slice(None), places), contributions)
+        told, shares = self._told
+        totals = contributions @ shares
         of_value = [names.index(name) for name in told]
         reasons = []
         for values, row in zip(features.tolist(), totals, strict=True):
             weightiest = np.argsort(-np.abs(row), kind="stable")[:LOOKED_AT].tolist()
+            texts = {p: self.phrases[told[p]].text(values[of_value[p]]) for p in weightiest}
             reasons.append(
-                _weightiest(
-                    Reason(
-                        name, self.phrases[name].text(values[of_value[place]]), float(row[place])
-                    )
-                    for place, name in ((place, told[place]) for place in weightiest)
-                )
+                _weightiest(Reason(told[p], text, float(row[p])) for p, text in texts.items())
             )
         return reasons
+
+    @cached_property
+    def _told(self) -> tuple[list[str], npt.NDArray[np.float64]]:
+        """The features that are told, and which of the model's features (rows) each stands for."""
+        told = list(dict.fromkeys(map(told_as, self.info.features)))
+        shares = np.zeros((len(self.info.features), len(told)))
+        for row, name in enumerate(self.info.features):
+            shares[row, told.index(told_as(name))] = 1
+        return told, shares
 
     def _of_levels(self, levels: pa.Table) -> list[tuple[Reason, ...]]:
         return [
