@@ -52,7 +52,7 @@ RELATIONS = {
 }
 """What the index is made of: name of the relation in the bundle's SQL, and the warehouse's."""
 
-EXPORT_MEMORY = "1GB"
+EXPORT_MEMORY = "600MB"
 """What the warehouse may take in this process while a bundle is written; more goes to disk."""
 
 MATCH_WEIGHTS = "match_weights"

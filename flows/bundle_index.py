@@ -44,8 +44,9 @@ DEAL_IDS = "deal_ids.npy"
 WORDS = "words.npy"
 CAPPED_BLOCKS = "capped_blocks.npy"
 
-DEALS_IN_BATCH = 8192
-"""Rows of a record batch of `deals.arrow`: of those that are read, only the asked rows' pages."""
+DEALS_IN_BATCH = 1 << 16
+"""Rows of a record batch of `deals.arrow`. Taking rows out of one touches their pages alone, but
+each batch that is asked takes time; and a batch has to fit into memory when it is written."""
 SCREENED_IN_BATCH = 1 << 20
 KEY_COLUMNS = ("deal_id", "rule", "pairing_key")
 """The columns of pairing keys that are no columns of the deal itself."""
