@@ -234,9 +234,9 @@ smoothed as (
             when count(on_grid.expected_f1_score) > 0
                 then max(case when on_grid.step = grid.step then on_grid.expected_f1_score else 0 end)
             else sum(
-                coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
-                * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
-            )
+                    coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
+                    * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
+                )
         end as f1_score
 
     from on_grid

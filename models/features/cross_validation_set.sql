@@ -32,9 +32,9 @@ folds as (
             case
                 when split = 'validation' then 0
                 else 1 + floor(
-                    ({{ unit_hash('label_group_id') }} - {{ var('validation_share') }})
-                    / (1 - {{ var('validation_share') }}) * {{ cross_validation_folds() | length }}
-                )
+                        ({{ unit_hash('label_group_id') }} - {{ var('validation_share') }})
+                        / (1 - {{ var('validation_share') }}) * {{ cross_validation_folds() | length }}
+                    )
             end
         ) as fold
 
