@@ -169,8 +169,8 @@ labelled_on_grid as (
         held_out_curve.true_positives,
         held_out_curve.recall,
         held_out_curve.f1_score as labelled_f1_score,
-        coalesce(reaching.pairs, 0) as reaching,
-        reaching.expected_f1_score
+        reaching.expected_f1_score,
+        coalesce(reaching.pairs, 0) as reaching
 
     from grid
     inner join held_out_curve
