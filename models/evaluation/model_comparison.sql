@@ -36,14 +36,36 @@ predictions as (
 
 ),
 
+champions as (
+
+    select count(*) as predictions from predictions
+
+    where role = 'champion'
+
+),
+
 -- The champion, or where there is none, the model without labels.
 opponents as (
 
-    select * from predictions
+    select
+        predictions.model_version,
+        predictions.pair_id,
+        predictions.probability
+
+    from predictions
+    cross join champions
 
     where
-        role = 'champion'
-        or (model_type = 'fellegi_sunter' and (select count(*) from predictions where role = 'champion') = 0)
+        predictions.role = 'champion'
+        or (predictions.model_type = 'fellegi_sunter' and champions.predictions = 0)
+
+),
+
+candidates as (
+
+    select * from predictions
+
+    where role = 'candidate'
 
 ),
 
@@ -58,10 +80,10 @@ compared as (
         candidates.probability as candidate_probability,
         opponents.probability as champion_probability
 
-    from predictions as candidates
+    from candidates
     inner join opponents on candidates.pair_id = opponents.pair_id
 
-    where candidates.role = 'candidate' and candidates.model_version <> opponents.model_version
+    where candidates.model_version <> opponents.model_version
 
 ),
 

@@ -169,8 +169,8 @@ labelled_on_grid as (
         held_out_curve.true_positives,
         held_out_curve.recall,
         held_out_curve.f1_score as labelled_f1_score,
-        coalesce(reaching.pairs, 0) as reaching,
-        reaching.expected_f1_score
+        reaching.expected_f1_score,
+        coalesce(reaching.pairs, 0) as reaching
 
     from grid
     inner join held_out_curve
@@ -234,9 +234,9 @@ smoothed as (
             when count(on_grid.expected_f1_score) > 0
                 then max(case when on_grid.step = grid.step then on_grid.expected_f1_score else 0 end)
             else sum(
-                coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
-                * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
-            )
+                    coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
+                    * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
+                )
         end as f1_score
 
     from on_grid

@@ -32,9 +32,9 @@ folds as (
             case
                 when split = 'validation' then 0
                 else 1 + floor(
-                    ({{ unit_hash('label_group_id') }} - {{ var('validation_share') }})
-                    / (1 - {{ var('validation_share') }}) * {{ cross_validation_folds() | length }}
-                )
+                        ({{ unit_hash('label_group_id') }} - {{ var('validation_share') }})
+                        / (1 - {{ var('validation_share') }}) * {{ cross_validation_folds() | length }}
+                    )
             end
         ) as fold
 
@@ -44,20 +44,43 @@ folds as (
 
 ),
 
+held_out as (
+
+    select sum(is_duplicate) as duplicates from {{ ref('validation_set') }}
+
+),
+
+torn_apart as (
+
+    select count(*) as deals from label_groups
+
+    where is_split
+
+),
+
 final as (
 
     select
-        labelled_pairs.*,
+        labelled_pairs.pair_id,
+        labelled_pairs.deal_id_a,
+        labelled_pairs.deal_id_b,
+        labelled_pairs.label_group_id,
+        labelled_pairs.label_source,
+        labelled_pairs.pair_weight,
+        labelled_pairs.is_duplicate,
+        {%- for feature in pair_feature_names() %}
+        labelled_pairs.{{ feature }},
+        {%- endfor %}
         cast(folds.fold as int64) as fold,
         labels.changed_at as labelled_since
 
     from labelled_pairs
     inner join folds on labelled_pairs.label_group_id = folds.label_group_id
     inner join labels on labelled_pairs.pair_id = labels.pair_id
+    cross join held_out
+    cross join torn_apart
 
-    where
-        (select sum(is_duplicate) from {{ ref('validation_set') }}) < {{ var('cross_validation_positives') }}
-        and not exists (select 1 from label_groups where is_split)
+    where held_out.duplicates < {{ var('cross_validation_positives') }} and torn_apart.deals = 0
 
 )
 

@@ -5,5 +5,7 @@ select
     {{ model_feature_names('boosted_tree_classifier') | join(',\n    ') }}
 
 from (
-    {{ with_match_weight(ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'boosted_tree_classifier') }}
+    {{ with_match_weight(
+        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'boosted_tree_classifier'
+    ) }}
 ) as weighed

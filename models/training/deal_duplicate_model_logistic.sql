@@ -5,5 +5,7 @@ select
     {{ model_feature_names('logistic_reg') | join(',\n    ') }}
 
 from (
-    {{ with_match_weight(ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg') }}
+    {{ with_match_weight(
+        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
+    ) }}
 ) as weighed
