@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check-bigquery lint format docs benchmark lock clean
+.PHONY: help setup demo test check-bigquery lint format docs benchmark audit lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,12 +50,19 @@ docs: setup ## Write dbt's documentation, with the lineage, to target/static_ind
 benchmark: $(VENV)/dev $(VENV)/benchmark/ready profiles.yml ## Measure quality and speed (SIZE=--full: to 3,000,000 deals)
 	@$(BIN)/python -m benchmarks $(SIZE)
 
+audit: $(VENV)/audit/ready ## Look the pinned packages up in the index's list of known vulnerabilities
+	@for file in local gcp serving dev; do \
+	echo "requirements/$$file.txt" && $(VENV)/audit/bin/pip-audit --strict --progress-spinner off \
+	--require-hashes --disable-pip --requirement requirements/$$file.txt || exit 1; done
+
 lock: $(VENV)/dev ## Compile requirements/ anew (UPGRADE=--upgrade takes newer versions)
 	@$(LOCK) --extra local --extra gcp --extra serving --extra dev --output-file requirements/dev.txt
-	@$(LOCK) --extra local --constraint requirements/dev.txt --output-file requirements/local.txt
+	@$(LOCK) --extra local --extra serving --constraint requirements/dev.txt --output-file requirements/local.txt
 	@$(LOCK) --extra gcp --constraint requirements/dev.txt --output-file requirements/gcp.txt
+	@$(LOCK) --extra local --extra gcp --extra serving --constraint requirements/dev.txt --output-file requirements/serving.txt
 	@$(COMPILE) --group emulator --output-file requirements/emulator.txt
 	@$(COMPILE) --group benchmark --output-file requirements/benchmark.txt
+	@$(COMPILE) --group audit --output-file requirements/audit.txt
 
 clean: ## Remove what was installed and generated; .onedeal and profiles.yml stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build logs target
@@ -87,6 +94,12 @@ $(VENV)/emulator/ready: requirements/emulator.txt | $(BIN)/python
 	@echo 'Installing the emulated BigQuery into $(VENV)/emulator ...'
 	@$(BIN)/python -m venv $(VENV)/emulator
 	@$(VENV)/emulator/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/emulator.txt
+	@touch $@
+
+# What looks for vulnerabilities, apart from what it looks at.
+$(VENV)/audit/ready: requirements/audit.txt | $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/audit.txt
 	@touch $@
 
 # Splink, which the benchmarks compare with.

@@ -1,9 +1,19 @@
--- incoming_block_keys, capped_blocks, pairing_keys. Gives the incoming deals' candidate pairs.
+-- incoming_pairing_keys, pairing_keys (of other deals). Gives the incoming deals' candidate pairs, those
+-- among themselves included.
 with
 
-incoming_pairing_keys as (
+all_pairing_keys as (
 
-    {{ pairing_keys('incoming_block_keys', 'capped_blocks') }}
+    {% for relation in ['incoming_pairing_keys', 'pairing_keys'] %}
+    select
+        deal_id,
+        rule,
+        pairing_key,
+        {{ screened_columns() | join(', ') }}
+
+    from {{ relation }}
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
 
 ),
 
@@ -15,7 +25,7 @@ final as (
         greatest(l.deal_id, r.deal_id) as deal_id_b
 
     from incoming_pairing_keys as l
-    inner join pairing_keys as r
+    inner join all_pairing_keys as r
         on
             l.rule = r.rule
             and l.pairing_key = r.pairing_key

@@ -1,4 +1,4 @@
--- candidate_pairs, incoming_tokens, tokens. Gives the candidate pairs' features.
+-- candidate_pairs, incoming_tokens, tokens (of other deals). Gives the candidate pairs' features.
 with
 
 deals as (
@@ -8,7 +8,6 @@ deals as (
     union all
 
     select * from tokens
-    where tokens.deal_id not in (select incoming_tokens.deal_id from incoming_tokens)
 
 ),
 

@@ -1,17 +1,19 @@
 """Whether a serving bundle gives the warehouse's features and probabilities.
 
-The bundle's own SQL runs over the bundle's own files, with deals of the warehouse as if they came
-in anew; what it gives is compared with what dbt built. Training and serving compile the same
-macros, so they agree, until an engine, a file or an edit says otherwise: no deployment then.
+Deals of the warehouse come in anew, and go through what the prediction service uses
+(`flows.bundle_matching`); what that gives is compared with what dbt built. Training and serving
+compile the same macros, so they agree, until an engine, a file or an edit says otherwise: no
+deployment then.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flows.bundle import MODEL_FILE, open_bundle, read_manifest, read_step, run_sql
+from flows.bundle import MODEL_FILE, read_manifest, read_step
 from flows.gate import Agreement
 from flows.versions import weights_relation
 from flows.warehouse import Warehouse
@@ -30,24 +32,15 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     where the bundle holds the model (of pairs that the warehouse has scored with this version).
     """
     expected = _sample(warehouse, path, pairs).sort_by("pair_id")
+    # It loads Arrow, as the line above has: not every command of the flows needs it.
+    from flows.bundle_matching import Comparer
+
     incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
-    with open_bundle(path) as connection:
-        connection.register("incoming_deals", incoming)
-        connection.register("sampled_pairs", expected)
-        run_sql(connection, path, upto="candidate_pairs")
-        found = _column(connection, "select pair_id from candidate_pairs")
+    with closing(Comparer(path)) as comparer:
+        deals = comparer.take_in(incoming)
+        found = set(comparer.candidates(deals).column("pair_id").to_pylist())
         # The features of the sampled pairs, those included that no rule is to find.
-        connection.execute(
-            "create or replace temp table candidate_pairs as "
-            "select pair_id, deal_id_a, deal_id_b from sampled_pairs"
-        )
-        # In place of the bundle's relation: it has the words of all deals, these are a handful.
-        connection.execute(
-            "create temp table tokens as select * from main.tokens where deal_id in "
-            "(select deal_id_a from sampled_pairs union all select deal_id_b from sampled_pairs)"
-        )
-        run_sql(connection, path, after="candidate_pairs")
-        actual = connection.sql("select * from pair_features").to_arrow_table().sort_by("pair_id")
+        actual = comparer.features(deals, expected).table().sort_by("pair_id")
     given = set(actual.column("pair_id").to_pylist())
     missing = sum(
         row["pair_id"] not in given or (row["is_blocked"] and row["pair_id"] not in found)
@@ -164,10 +157,6 @@ def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
         """,
         deal_ids,
     )
-
-
-def _column(connection: Any, sql: str) -> set[str]:
-    return {row[0] for row in connection.execute(sql).fetchall()}
 
 
 def _rows_of(table: pa.Table, pair_ids: set[str]) -> pa.Table:

@@ -16,11 +16,11 @@ import importlib.util
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,7 +43,10 @@ from flows.contract import Table as ContractTable
 from flows.errors import WarehouseError
 from flows.profile import bigquery_credentials
 from flows.settings import Settings
-from flows.warehouse import JobCost, StoredModel, Warehouse
+from flows.warehouse import JobCost, StoredModel, Warehouse, quote
+
+if TYPE_CHECKING:
+    import duckdb
 
 STAGING_LIFETIME = timedelta(days=1)
 """After which BigQuery drops a staging table that a killed process left."""
@@ -52,6 +55,9 @@ COPIED_FROM = "onedeal_copy_of"
 COST_DAYS = 30
 READ_BACK_TRIES = 12
 SECONDS_BETWEEN_TRIES = 5.0
+
+_complete: set[TableReference] = set()
+"""Tables that have all their columns: what is known is not asked again, of every flow's step."""
 
 _TYPES = {
     "string": "STRING",
@@ -68,6 +74,16 @@ _TYPES = {
 @contextmanager
 def open_bigquery(settings: Settings, contract: Contract) -> Iterator[Warehouse]:
     """Open the BigQuery of the target. Raises WarehouseError when there are no credentials."""
+    jobs = connect(settings)
+    with jobs.client:
+        yield BigQueryWarehouse(jobs, contract)
+
+
+def connect(settings: Settings) -> Jobs:
+    """What runs jobs on the target's BigQuery; its client is the caller's to close.
+
+    Raises WarehouseError when there are no credentials.
+    """
     credentials = bigquery_credentials(settings)
     try:
         client = create_bigquery_client(credentials)
@@ -77,8 +93,7 @@ def open_bigquery(settings: Settings, contract: Contract) -> Iterator[Warehouse]
     if settings.run_id:
         labels["onedeal_command"] = label(settings.command)
         labels["onedeal_run"] = label(settings.run_id)
-    with client:
-        yield BigQueryWarehouse(Jobs(client, settings.target, credentials, labels), contract)
+    return Jobs(client, settings.target, credentials, labels)
 
 
 class BigQueryWarehouse:
@@ -101,7 +116,7 @@ class BigQueryWarehouse:
         return self._jobs.find(self._client.get_table, self._reference(relation)) is not None
 
     def ensure_tables(self) -> None:
-        """Create the tables of the contract that do not exist yet, and their datasets."""
+        """Create the tables of the contract that do not exist yet, and columns that they lack."""
         for schema in sorted({table.schema for table in self._contract}):
             dataset = self._dataset(schema)
             there = {
@@ -110,8 +125,13 @@ class BigQueryWarehouse:
             if not there and self._jobs.find(self._client.get_dataset, dataset) is None:
                 self._jobs.call(self._client.create_dataset, Dataset(dataset), exists_ok=True)
             for table in self._contract:
-                if table.schema == schema and table.name not in there:
+                if table.schema != schema:
+                    continue
+                if table.name not in there:
                     self._create(table)
+                elif self._reference(table.qualified) not in _complete:
+                    self._add_columns(table)
+                _complete.add(self._reference(table.qualified))
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The result's rows, each a dict by column name."""
@@ -136,12 +156,23 @@ class BigQueryWarehouse:
             safe=False,
         )
 
-    def export(self, relation: str, path: Path) -> None:
-        """Write a relation's rows to a new Parquet file."""
-        import pyarrow.parquet as pq
+    @contextmanager
+    def in_duckdb(
+        self, relations: Mapping[str, str], scratch: Path
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """DuckDB in memory, with views of Parquet files: each relation is read and copied once."""
+        import duckdb
 
-        table = self.arrow(f"select * from {self.name(relation)}")
-        pq.write_table(table, path, compression="zstd")
+        with duckdb.connect(":memory:", config={"temp_directory": str(scratch)}) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            for name, relation in relations.items():
+                path = scratch / f"{name}.parquet"
+                pq.write_table(self.arrow(f"select * from {self.name(relation)}"), path)
+                file = str(path).replace("'", "''")
+                connection.execute(
+                    f"create view {quote(name)} as select * from read_parquet('{file}')"
+                )
+            yield connection
 
     def append(
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
@@ -340,6 +371,17 @@ class BigQueryWarehouse:
             table.clustering_fields = list(declared.cluster_by)
         self._jobs.call(self._client.create_table, table, exists_ok=True)
 
+    def _add_columns(self, declared: ContractTable) -> None:
+        """A table of an older version lacks columns of the contract."""
+        table = self._jobs.find(self._client.get_table, self._reference(declared.qualified))
+        there = {field.name.lower() for field in table.schema} if table is not None else set()
+        for column in declared.columns if table is not None else ():
+            if column.name.lower() not in there:
+                self.execute(
+                    f"alter table {self.name(declared.qualified)} "
+                    f"add column if not exists {column.name} {column.data_type}"
+                )
+
 
 def job_costs_query(project: str, location: str, runs: int) -> str:
     """The bytes of the last runs, by run and dbt node; docs/google-cloud.md shows it, too."""
@@ -398,10 +440,8 @@ class _File:
         rows = 0
         for batch in batches:
             if self._writer is None:
-                self.columns = [
-                    SchemaField(field.name, _TYPES[str(field.type)]) for field in batch.schema
-                ]
-                self._writer = pq.ParquetWriter(self.path, _with_zones(batch.schema))
+                self.columns = columns_of(batch.schema)
+                self._writer = pq.ParquetWriter(self.path, with_zones(batch.schema))
             self._writer.write_batch(batch.cast(self._writer.schema))
             rows += batch.num_rows
         return rows
@@ -475,8 +515,13 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _with_zones(schema: pa.Schema) -> pa.Schema:
-    """A Parquet time without a zone is a DATETIME to BigQuery."""
+def columns_of(schema: pa.Schema) -> list[SchemaField]:
+    """BigQuery's columns of an Arrow schema of the contract."""
+    return [SchemaField(field.name, _TYPES[str(field.type)]) for field in schema]
+
+
+def with_zones(schema: pa.Schema) -> pa.Schema:
+    """The schema to write to Parquet: a time without a zone is a DATETIME to BigQuery."""
     return pa.schema(
         [
             field.with_type(pa.timestamp("us", "UTC"))

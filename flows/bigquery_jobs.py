@@ -8,6 +8,8 @@ is started, up to `job_retries` of the profile.
 
 from __future__ import annotations
 
+import io
+import itertools
 import re
 import time
 import uuid
@@ -27,6 +29,7 @@ from google.cloud.bigquery import (
     ArrayQueryParameter,
     Client,
     CopyJobConfig,
+    CreateDisposition,
     LoadJobConfig,
     QueryJobConfig,
     ScalarQueryParameter,
@@ -137,6 +140,53 @@ class Jobs:
 
         self._run(start)
 
+    def load_once(
+        self, content: bytes, table: TableReference, schema: Sequence[SchemaField], name: str
+    ) -> None:
+        """Add a Parquet file's rows to a table; once only, however often `name` is given.
+
+        Jobs are called after `name`, and BigQuery keeps their identifiers for months: it refuses
+        to start one a second time. One that failed did nothing and has used its identifier up;
+        then the next is tried.
+        """
+        config = LoadJobConfig(
+            source_format=SourceFormat.PARQUET,
+            schema=schema,
+            create_disposition=CreateDisposition.CREATE_NEVER,
+            write_disposition=WriteDisposition.WRITE_APPEND,
+            **self._common(),
+        )
+
+        def start(job_id: str) -> Any:
+            return self.client.load_table_from_file(
+                io.BytesIO(content),
+                table,
+                size=len(content),
+                # Whoever calls this calls it again.
+                num_retries=0,
+                job_id=job_id,
+                job_config=config,
+                timeout=self._request_seconds,
+            )
+
+        with self.errors_named():
+            for number in itertools.count(1):
+                job_id = f"onedeal_{name}_{number}"
+                # The first is started without asking, since it is new nearly always.
+                job = self._job(job_id) if number > 1 else None
+                is_ours = job is None
+                if job is None:
+                    try:
+                        job = start(job_id)
+                    except Conflict:
+                        job, is_ours = self._existing(job_id), False
+                try:
+                    job.result(retry=self._retry, timeout=self._job_seconds + REQUEST_SECONDS)
+                    return
+                except GoogleAPICallError:
+                    if is_ours or not job.error_result:
+                        raise
+
     def copy(self, source: TableReference, destination: TableReference) -> None:
         """Let a table or a model be a copy of another."""
         config = CopyJobConfig(write_disposition=WriteDisposition.WRITE_TRUNCATE, **self._common())
@@ -206,12 +256,22 @@ class Jobs:
             return start(job_id)
         except Conflict:
             # The answer to an earlier request was lost: the job is there.
-            return self.client.get_job(
-                job_id,
-                location=self.client.location,
-                retry=self._retry,
-                timeout=REQUEST_SECONDS,
-            )
+            return self._existing(job_id)
+
+    def _existing(self, job_id: str) -> Any:
+        return self.client.get_job(
+            job_id,
+            location=self.client.location,
+            retry=self._retry,
+            timeout=REQUEST_SECONDS,
+        )
+
+    def _job(self, job_id: str) -> Any:
+        """The job, None where there is none."""
+        try:
+            return self._existing(job_id)
+        except NotFound:
+            return None
 
     def _common(self) -> dict[str, Any]:
         return {"labels": self.labels, "job_timeout_ms": int(self._job_seconds * 1000)}

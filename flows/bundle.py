@@ -4,15 +4,14 @@
 
     bundles/<model_version>/
       bundle.json              what it is, and size and SHA-256 of every other file
-      deals.parquet            stg_crm__deals: the deals to be matched against
-      tokens.parquet           int_deals__tokens
-      token_statistics.parquet int_deals__token_statistics
-      pairing_keys.parquet     int_deals__pairing_keys
-      capped_blocks.parquet    int_deals__capped_blocks
+      *.arrow, *.npy           the deals to be matched against, their keys and words: see
+                               `flows.bundle_index`
       match_weights.parquet    the Fellegi-Sunter model of the run that trained the version
       model.json               the model, as `duckdb_bqml.model.load_model` reads it; not there when
                                it was trained on BigQuery, where Vertex AI serves it
-      sql/*.sql                the matching SQL, compiled for DuckDB from the dbt macros
+      words.json               what the features say of a pair, in words
+      sql/*.sql                the matching SQL, compiled for DuckDB from the dbt macros: see
+                               `flows.bundle_matching`
     bundles/current            a symbolic link to the champion's directory
 
 A bundle never changes. It is written whole in a directory of another name and renamed; `current` is
@@ -25,36 +24,35 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flows.contract import load_contract
 from flows.errors import BundleError
 from flows.fellegi_sunter import as_stored_model
 from flows.settings import Settings
 from flows.versions import FELLEGI_SUNTER, model_relation, weights_relation
-from flows.warehouse import Warehouse, quote, utc_now
+from flows.warehouse import Warehouse, utc_now
 
-if TYPE_CHECKING:
-    import duckdb
-
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RAW_DEALS = "raw_deals"
 MANIFEST = "bundle.json"
 MODEL_FILE = "model.json"
+WORDS_FILE = "words.json"
 UNFINISHED = ".unfinished-"
 
 RELATIONS = {
-    "deals": "stg_crm__deals",
     "tokens": "int_deals__tokens",
     "token_statistics": "int_deals__token_statistics",
     "pairing_keys": "int_deals__pairing_keys",
     "capped_blocks": "int_deals__capped_blocks",
 }
-"""Name of the relation in the bundle's SQL (and of its file), and the warehouse table it copies."""
+"""What the index is made of: name of the relation in the bundle's SQL, and the warehouse's."""
 
-EXPORT_MEMORY = "1GB"
+EXPORT_MEMORY = "600MB"
 """What the warehouse may take in this process while a bundle is written; more goes to disk."""
 
 MATCH_WEIGHTS = "match_weights"
@@ -62,13 +60,18 @@ MATCH_WEIGHTS = "match_weights"
 
 STEPS = {
     "incoming_clean": "serving__clean",
+    "incoming_words": "serving__words",
     "incoming_tokens": "serving__tokens",
     "incoming_block_keys": "serving__block_keys",
+    "incoming_pairing_keys": "serving__pairing_keys",
     "candidate_pairs": "serving__candidate_pairs",
     "compared_pairs": "serving__pair_features",
+    "weights_row": "serving__weights_row",
+    "weighed_pairs": "serving__weighed_pairs",
     "pair_features": "serving__match_weights",
+    "comparison_levels": "serving__comparison_levels",
 }
-"""What turns `incoming_deals` into pair features: relation to create and its SQL file, in order."""
+"""What turns `incoming_deals` into pair features: relations and their SQL files, in order."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,10 @@ class BundleInfo:
     """The content of `bundle.json`.
 
     threshold: the probability from which on a pair is called a duplicate. features: the model's
-    input columns, in order. files: size in bytes and SHA-256 by path within the bundle.
+    input columns, in order. deal_columns: the columns of a deal as it comes in and their types, in
+    the words of the raw contract. newest_change: the `changed_at` of the newest deal in it, as ISO
+    8601 text (UTC, no zone); None where there is no deal. files: size in bytes and SHA-256 by path
+    within the bundle.
     """
 
     model_version: str
@@ -84,8 +90,22 @@ class BundleInfo:
     threshold: float
     created_at: str
     features: tuple[str, ...]
+    deal_columns: Mapping[str, str]
+    newest_change: str | None
     files: Mapping[str, Mapping[str, Any]]
     format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a bundle takes over from the dbt project.
+
+    sql: the matching SQL by name, for DuckDB. phrases: what each feature says in words, by column
+    (see `serving.reasons`).
+    """
+
+    sql: Mapping[str, str]
+    phrases: Mapping[str, Mapping[str, Any]]
 
 
 def write_bundle(
@@ -95,15 +115,15 @@ def write_bundle(
     model_version: str,
     model_type: str,
     threshold: float,
-    sql: Mapping[str, str],
+    compiled: Compiled,
 ) -> Path:
     """Write the bundle of a model version and return its directory.
 
-    `sql` is the compiled matching SQL by name. A bundle of that version that exists already is
+    A bundle of that version that exists already is
     replaced. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS is missing.
     """
-    lacking = [name for name in STEPS.values() if name not in sql]
+    lacking = [name for name in STEPS.values() if name not in compiled.sql]
     if lacking:
         raise BundleError(
             f"A serving bundle needs the dbt analyses {', '.join(STEPS.values())}; "
@@ -115,8 +135,7 @@ def write_bundle(
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
     warehouse.limit_memory(EXPORT_MEMORY)
-    for name, relation in {**RELATIONS, MATCH_WEIGHTS: weights_relation(model_version)}.items():
-        warehouse.export(relation, aside / f"{name}.parquet")
+    newest_change = _write_index(warehouse, aside, model_version)
     model = (
         as_stored_model()
         if model_type == FELLEGI_SUNTER
@@ -124,7 +143,8 @@ def write_bundle(
     )
     if model.document is not None:
         (aside / MODEL_FILE).write_text(model.document, encoding="utf-8")
-    for name, text in sql.items():
+    (aside / WORDS_FILE).write_text(json.dumps(compiled.phrases, indent=1), encoding="utf-8")
+    for name, text in compiled.sql.items():
         (aside / "sql" / f"{name}.sql").write_text(text, encoding="utf-8")
     files = {
         str(path.relative_to(aside)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
@@ -137,6 +157,11 @@ def write_bundle(
         threshold=threshold,
         created_at=utc_now().isoformat(timespec="seconds") + "Z",
         features=model.features,
+        deal_columns={
+            column.name: column.data_type
+            for column in load_contract(settings.project_dir).table(RAW_DEALS).columns
+        },
+        newest_change=newest_change,
         files=files,
     )
     (aside / MANIFEST).write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
@@ -153,6 +178,22 @@ def write_bundle(
         os.rename(aside, final)
     _fsync(settings.bundles_dir)
     return final
+
+
+def _write_index(warehouse: Warehouse, directory: Path, model_version: str) -> str | None:
+    """Write the files of the index and the match weights; give the newest `changed_at`."""
+    from flows.bundle_index import write_index
+
+    relations = {**RELATIONS, MATCH_WEIGHTS: weights_relation(model_version)}
+    with (
+        tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=directory.parent) as scratch,
+        warehouse.in_duckdb(relations, Path(scratch)) as connection,
+    ):
+        write_index(connection, directory)
+        file = str(directory / f"{MATCH_WEIGHTS}.parquet").replace("'", "''")
+        connection.execute(f"copy (from {MATCH_WEIGHTS}) to '{file}' (format parquet)").fetchall()
+        newest = connection.execute("select max(changed_at) from tokens").fetchall()[0][0]
+    return None if newest is None else str(newest.isoformat())
 
 
 def read_manifest(path: Path) -> BundleInfo:
@@ -247,45 +288,6 @@ def remove_unfinished(settings: Settings) -> list[str]:
         else:
             shutil.rmtree(path)
     return sorted(path.name.removeprefix(UNFINISHED) for path in left)
-
-
-@contextmanager
-def open_bundle(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB over a bundle, its relations as views."""
-    import duckdb
-
-    from duckdb_bqml.functions import define_types
-
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.execute("set TimeZone = 'UTC'")
-        define_types(connection)
-        for name in (*RELATIONS, MATCH_WEIGHTS):
-            file = str(path / f"{name}.parquet").replace("'", "''")
-            connection.execute(f"create view {quote(name)} as select * from read_parquet('{file}')")
-        yield connection
-    finally:
-        connection.close()
-
-
-def run_sql(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    *,
-    after: str | None = None,
-    upto: str | None = None,
-) -> None:
-    """Run the bundle's SQL on a connection of `open_bundle` that has a relation `incoming_deals`.
-
-    `incoming_deals` holds rows of the raw contract. Each of STEPS becomes a temporary table, in
-    order: those after the relation `after`, up to and with the relation `upto`; all by default.
-    """
-    relations = list(STEPS)
-    first = 0 if after is None else relations.index(after) + 1
-    last = len(relations) if upto is None else relations.index(upto) + 1
-    for relation in relations[first:last]:
-        sql = read_step(path, relation)
-        connection.execute(f"create or replace temp table {relation} as {sql}")
 
 
 def read_step(path: Path, relation: str) -> str:

@@ -18,6 +18,7 @@ from flows.errors import OnedealError
 if TYPE_CHECKING:
     from flows.console import Output, Progress
     from flows.settings import Settings
+    from serving.keys import Keys
 
 EXIT_CODES = (
     "**Exit codes**: 0 done; 1 failed; 2 wrong usage; 3 nothing to do; "
@@ -30,7 +31,10 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands in the order in which one meets them."""
-        order = ["demo", "ingest", "retrain", "score", "evaluate", "status", "rollback", "promote"]
+        order = [
+            *("demo", "ingest", "retrain", "score", "serve", "keys"),
+            *("evaluate", "status", "rollback", "promote"),
+        ]
         return sorted(super().list_commands(ctx), key=order.index)
 
     def invoke(self, ctx: Any) -> Any:
@@ -78,6 +82,13 @@ ingest_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(ingest_app, name="ingest")
+keys_app = typer.Typer(
+    help="API keys of the prediction service: make, list, revoke.",
+    epilog=EXIT_CODES,
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+)
+app.add_typer(keys_app, name="keys")
 
 Target = Annotated[
     str | None,
@@ -229,6 +240,98 @@ def score(target: Target = None) -> None:
 
     settings, progress, output = _setup(target)
     output.score(run_score(settings, run=progress, on_node=progress.on_node))
+
+
+@app.command(epilog="Exit codes: 0 stopped by a signal, all requests answered; 1 failed.")
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="The address to listen on; by default 127.0.0.1, or ONEDEAL_HOST.",
+            show_default=False,
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="The port to listen on; by default 8080, or PORT. 0 takes a free one.",
+            show_default=False,
+            min=0,
+            max=65535,
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Answer which known deals a new one duplicates, over HTTP.
+
+    POST /v1/match takes a deal and gives its likely duplicates, with probability and reasons; every
+    answer goes to the prediction log. POST /v1/verdicts takes people's verdicts for the next
+    training. It serves the champion, and takes a new one over by itself. SIGTERM ends it within
+    10 seconds. docs/serving.md has the settings.
+
+    Example: `ONEDEAL_API_KEY=$(openssl rand -hex 32) onedeal serve`
+    """
+    from serving.allocator import start_again_with_it
+
+    # Before anything else is imported: it takes effect with the start of a process.
+    start_again_with_it()
+
+    from serving.run import run
+    from serving.settings import ServingSettings
+
+    settings, _, _ = _setup(target)
+    run(settings, ServingSettings.from_env(host=host, port=port))
+
+
+@keys_app.command(
+    "create", epilog="Exit codes: 0 made; 4 the name is not allowed, or has a key; 1 failed."
+)
+def create_key(
+    name: Annotated[
+        str, typer.Argument(help="Whose key it is: a program, not a person.", show_default=False)
+    ],
+) -> None:
+    """Make a key for a client and write it to standard output. It is shown this once.
+
+    Kept is its hash. A running service takes it within a second.
+
+    Example: `onedeal keys create crm-plugin`
+    """
+    typer.echo(_keys().create(name))
+    _stderr(f"This is the key of {name}. It is not kept, so keep it.")
+
+
+@keys_app.command("list", epilog="Exit codes: 0 shown; 1 failed.")
+def list_keys() -> None:
+    """Show whose keys there are, and which were revoked.
+
+    Example: `onedeal keys list`
+    """
+    _, _, output = _setup(None)
+    keys = _keys().all()
+    output.table(
+        (
+            key.name,
+            f"{key.start}..., made {key.created_at}"
+            + (f", revoked {key.revoked_at}" if key.revoked_at else ""),
+        )
+        for key in keys
+    )
+    if not keys:
+        output.say("There are no keys. `onedeal keys create NAME` makes one.")
+
+
+@keys_app.command("revoke", epilog="Exit codes: 0 revoked; 3 there is no such key; 1 failed.")
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is.", show_default=False)],
+) -> None:
+    """Close a client's key. A running service refuses it within a second.
+
+    Example: `onedeal keys revoke crm-plugin`
+    """
+    _keys().revoke(name)
+    _stderr(f"The key of {name} opens nothing any more.")
 
 
 @app.command(
@@ -397,6 +500,13 @@ def _setup(target: str | None) -> tuple[Settings, Progress, Output]:
     from flows.settings import Settings
 
     return Settings.from_env(target), Progress(), Output()
+
+
+def _keys() -> Keys:
+    from flows.settings import Settings
+    from serving.keys import Keys, keys_path
+
+    return Keys(keys_path(Settings.from_env()))
 
 
 def _stderr(message: str) -> None:

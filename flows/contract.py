@@ -81,16 +81,7 @@ class Table:
         """The Arrow schema of the table: what `Warehouse.append` takes."""
         import pyarrow as pa
 
-        types = {
-            "string": pa.string(),
-            "numeric": pa.decimal128(18, 3),
-            "float64": pa.float64(),
-            "int64": pa.int64(),
-            "bool": pa.bool_(),
-            "timestamp": pa.timestamp("us"),
-            "date": pa.date32(),
-        }
-        return pa.schema([(column.name, types[column.data_type]) for column in self.columns])
+        return pa.schema([(column.name, arrow_type(column.data_type)) for column in self.columns])
 
 
 @dataclass(frozen=True)
@@ -109,6 +100,22 @@ class Contract:
                 return table
         known = ", ".join(table.qualified for table in self.tables)
         raise KeyError(f"no table {name} in the contract; it has {known}")
+
+
+def arrow_type(data_type: str) -> pa.DataType:
+    """The Arrow type for a type in the contract's words. Raises KeyError for any other word."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "numeric": pa.decimal128(18, 3),
+        "float64": pa.float64(),
+        "int64": pa.int64(),
+        "bool": pa.bool_(),
+        "timestamp": pa.timestamp("us"),
+        "date": pa.date32(),
+    }
+    return types[data_type]
 
 
 @lru_cache(maxsize=8)

@@ -126,6 +126,17 @@ class Dbt:
             if r.node.name.startswith(prefix)
         }
 
+    def phrases(self) -> dict[str, dict[str, Any]]:
+        """What columns say in words, by column: the `meta` of those that have a `phrase_high`."""
+        self.parse()
+        assert self._manifest is not None
+        return {
+            name: dict(column.config.meta)
+            for node in self._manifest.nodes.values()
+            for name, column in getattr(node, "columns", {}).items()
+            if "phrase_high" in column.config.meta
+        }
+
     def _invoke(self, what: str, args: Sequence[str], *, stale_is_failure: bool = True) -> Any:
         """Run one dbt command and return its result object."""
         self.parse()

@@ -6,11 +6,13 @@ verdicts, and a candidate against the champion. Day 3 brings nothing, so nothing
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows import ledger
 from flows.dbt import OnNode
@@ -30,6 +32,8 @@ DEALS = 12_000
 SEED = 3
 # Few on the first day, so that there is something left to learn on the second.
 VERDICTS = (260, 4_000)
+DEMO_KEY = "demo"
+"""Of a service that listens on this machine alone."""
 DAY_TITLES = (
     "Day 1: two CRM exports and the first verdicts",
     "Day 2: new deals, and many more verdicts",
@@ -101,7 +105,8 @@ def demo(
         measured = _measure(warehouse, generated)
         for line in _found(warehouse, measured):
             say(line)
-    for line in _where_to_look(settings):
+        deal = _a_deal(warehouse)
+    for line in _where_to_look(settings, deal):
         say(line)
     return DemoResult(settings.home, tuple(results), *measured)
 
@@ -215,7 +220,18 @@ def _found(warehouse: Warehouse, measured: tuple[float, float, float, float]) ->
     ]
 
 
-def _where_to_look(settings: Settings) -> list[str]:
+def _a_deal(warehouse: Warehouse) -> dict[str, Any]:
+    """What a deal's twin may look like when it comes in."""
+    deals = warehouse.query(
+        "select deal_name, company_name, company_domain, contact_name, contact_email, owner, "
+        "cast(amount as double) as amount, currency, cast(close_date as varchar) as close_date "
+        "from onedeal_raw.raw_deals where company_name is not null and contact_email is not null "
+        "and amount is not null order by deal_id, _ingested_at limit 1"
+    )
+    return {name: value for name, value in deals[0].items() if value is not None}
+
+
+def _where_to_look(settings: Settings, deal: dict[str, Any]) -> list[str]:
     home = settings.home
     return [
         "",
@@ -225,4 +241,10 @@ def _where_to_look(settings: Settings) -> list[str]:
         f"  The tables, with DuckDB:              {settings.warehouse_path}",
         "      onedeal.duplicate_groups, onedeal.review_queue, onedeal.model_evaluation",
         "  Your own deals:                       onedeal ingest deals FILE",
+        "",
+        "One deal in, its duplicates out: start the service,",
+        f"  ONEDEAL_HOME={home} ONEDEAL_API_KEY={DEMO_KEY} onedeal serve",
+        "and from another terminal ask it about one of the deals, as if it were new",
+        f"  curl -s http://127.0.0.1:8080/v1/match -H 'Authorization: Bearer {DEMO_KEY}' "
+        f"-d {shlex.quote(json.dumps({'deal': deal}, ensure_ascii=False))}",
     ]

@@ -23,6 +23,8 @@ from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError, VertexError
 from flows.gate import GateSettings
 from flows.ledger import DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
+from flows.new_deals import MOST as MOST_NEW_DEALS
+from flows.new_deals import deals_beside, publish_new_deals, remove_covered_files
 from flows.profile import target_type
 from flows.settings import DEFAULT_TARGET, Settings
 from flows.versions import (
@@ -183,18 +185,18 @@ def _take_back(settings: Settings, run_id: str, error: VertexError) -> bool:
     return True
 
 
-def serving_sql(settings: Settings, dbt: Dbt) -> dict[str, str]:
-    """The matching SQL of a bundle by name, compiled for DuckDB whatever the target is."""
-    if target_type(settings) == "duckdb":
-        return dbt.compile_analyses()
-    # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
-    aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
-    return Dbt(aside).compile_analyses()
+def compile_serving(settings: Settings, dbt: Dbt) -> bundle.Compiled:
+    """What a bundle takes over from the project, compiled for DuckDB whatever the target is."""
+    if target_type(settings) != "duckdb":
+        # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
+        aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
+        dbt = Dbt(aside)
+    return bundle.Compiled(dbt.compile_analyses(), dbt.phrases())
 
 
 def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
     """Write the bundle of a decided version from the warehouse's present tables, and check it."""
-    sql = serving_sql(settings, dbt)
+    compiled = compile_serving(settings, dbt)
     version = crowned.model_version
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
@@ -203,7 +205,7 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
             model_version=version,
             model_type=str(crowned.details["model_type"]),
             threshold=float(crowned.details["threshold"]),
-            sql=sql,
+            compiled=compiled,
         )
         agreement = check_agreement(warehouse, path)
     limit = GateSettings().max_agreement_difference
@@ -215,6 +217,25 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
             f"(largest difference {difference:.3g}, {agreement.missing} pairs "
             "missing), so it was not deployed. Run `onedeal retrain --force`."
         )
+
+
+def refresh_bundle(settings: Settings, dbt: Dbt) -> bool:
+    """Write the champion's bundle anew where it lacks many deals; False where it need not be.
+
+    The tables that dbt builds have to hold them. What an ingest did not make known to the service
+    is made up for. Raises as `make_bundle` does.
+    """
+    with open_warehouse(settings) as warehouse:
+        publish_new_deals(settings, warehouse)
+        crowned = ledger.champion(ledger.read(warehouse))
+    if crowned is None:
+        return False
+    info = bundle.read_manifest(bundle.bundle_path(settings, crowned.model_version))
+    if deals_beside(settings, info) < MOST_NEW_DEALS:
+        return False
+    make_bundle(settings, dbt, crowned)
+    remove_covered_files(settings)
+    return True
 
 
 def needs_scoring(settings: Settings, champion: str) -> bool:
@@ -309,6 +330,7 @@ def drop_old_versions(settings: Settings) -> list[str]:
     ]
     for version in removed:
         bundle.remove_bundle(settings, version)
+    remove_covered_files(settings)
     return [f"dropped {version}" for version in sorted({*dropped, *removed})]
 
 

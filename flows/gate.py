@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flows.versions import FELLEGI_SUNTER
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -16,7 +18,8 @@ class Evaluation:
 
     None where a figure can't be computed. All but the counts and `log_loss` are in [0, 1];
     `threshold` is the probability from which on a pair is called a duplicate. The estimated figures
-    are those at the threshold over all candidate pairs.
+    are those at the threshold over all candidate pairs. `calibration_error_by_chance`: the error to
+    expect of right probabilities on so few pairs.
     """
 
     model_version: str
@@ -35,13 +38,18 @@ class Evaluation:
     estimated_precision: float | None = None
     estimated_f1_score: float | None = None
     calibration_error: float | None = None
+    calibration_error_by_chance: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Candidate minus champion on the same pairs: a row of `model_comparison`.
 
-    The interval holds 90 % of paired bootstrap replicates drawn by label group.
+    Without a champion, minus this run's model without labels: that tells which candidate is surer.
+
+    The interval holds 90 % of paired bootstrap replicates drawn by label group. n_pairs: the pairs,
+    which neither learned from; n_positives: the duplicates among them. log_loss_upper: the
+    upper end of the same interval of the difference in log loss, which is good below 0.
     """
 
     model_version: str
@@ -50,6 +58,10 @@ class Comparison:
     difference_lower: float | None
     difference_upper: float | None
     replicates: int = 0
+    n_pairs: int = 0
+    n_positives: int = 0
+    log_loss_difference: float | None = None
+    log_loss_upper: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,9 +123,15 @@ class UnlabelledEvaluation:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """The gate's limits."""
+    """The gate's limits.
+
+    min_positives: duplicates among the validation pairs, for a first model. min_compared_positives:
+    those among the pairs that a candidate and a champion are compared on, where the interval tells
+    whether they are enough; of fewer, a bootstrap gives no interval to be trusted.
+    """
 
     min_positives: int = 20
+    min_compared_positives: int = 10
     min_average_precision: float = 0.5
     min_precision: float = 0.5
     max_calibration_error: float = 0.1
@@ -154,21 +172,36 @@ class Decision:
         return failed or tuple(reason.sentence for reason in self.reasons)
 
 
-def choose(candidates: Sequence[Evaluation]) -> Evaluation:
+def choose(candidates: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> Evaluation:
     """The candidate that goes to the gate: highest estimated F1 over all candidate pairs.
 
     Where it could not be estimated, or is equal, the highest average precision on the validation
     pairs. A tie goes to the lower log-loss, then to the name that sorts last, so that the choice
-    never depends on the order of the rows. Raises ValueError when there is no candidate.
+    never depends on the order of the rows.
+
+    Where labels are so few that some candidate was compared with the champion on more than the
+    validation pairs, figures on these are mostly luck: of those that learned from labels, the one
+    goes that is most surely better than the champion, or without one than the model without labels,
+    by the lower end of the interval.
+
+    Raises ValueError when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidate to choose from")
+    lower: dict[str, float] = {}
+    pairs = {candidate.model_version: candidate.n_pairs for candidate in candidates}
+    if any(c.n_pairs > pairs.get(c.model_version, c.n_pairs) for c in comparisons):
+        candidates = [c for c in candidates if c.model_type != FELLEGI_SUNTER] or candidates
+        for comparison in comparisons:
+            end = _number(comparison.difference_lower)
+            lower[comparison.model_version] = -math.inf if end is None else end
 
-    def rank(candidate: Evaluation) -> tuple[float, float, float, str]:
+    def rank(candidate: Evaluation) -> tuple[float, float, float, float, str]:
         estimated = _number(candidate.estimated_f1_score)
         average_precision = _number(candidate.average_precision)
         log_loss = _number(candidate.log_loss)
         return (
+            lower.get(candidate.model_version, -math.inf),
             -1.0 if estimated is None else estimated,
             -1.0 if average_precision is None else average_precision,
             -math.inf if log_loss is None else -log_loss,
@@ -178,10 +211,16 @@ def choose(candidates: Sequence[Evaluation]) -> Evaluation:
     return max(candidates, key=rank)
 
 
-def can_be_judged(candidates: Sequence[Evaluation], settings: GateSettings | None = None) -> bool:
-    """Whether the verdicts on the validation pairs are enough to judge any candidate by."""
+def can_be_judged(
+    candidates: Sequence[Evaluation],
+    comparisons: Sequence[Comparison] = (),
+    settings: GateSettings | None = None,
+) -> bool:
+    """Whether the verdicts are enough to judge any candidate by: see `GateSettings`."""
     limits = settings or GateSettings()
-    return any(candidate.n_positives >= limits.min_positives for candidate in candidates)
+    return any(c.n_positives >= limits.min_positives for c in candidates) or any(
+        c.n_positives >= limits.min_compared_positives for c in comparisons
+    )
 
 
 def decide_unlabelled(
@@ -293,11 +332,15 @@ def decide(
     """Judge a candidate.
 
     Without a champion the floors, the calibration and the agreement count; with one, the candidate
-    must also be better with confidence, and no segment may become worse by more than a tolerance.
+    must also be better with confidence, by average precision or else by log loss, and no segment
+    may become worse by more than a tolerance. How many labels that takes is for the interval to
+    say: few leave it wide.
     """
     limits = settings or GateSettings()
     reasons = [
-        _positives(candidate, limits),
+        _positives(candidate, limits)
+        if champion is None
+        else _compared_positives(comparison, limits),
         _at_least(
             "average_precision",
             "average precision",
@@ -335,6 +378,18 @@ def _positives(candidate: Evaluation, limits: GateSettings) -> Reason:
     )
 
 
+def _compared_positives(comparison: Comparison | None, limits: GateSettings) -> Reason:
+    found, limit = (
+        0 if comparison is None else comparison.n_positives,
+        limits.min_compared_positives,
+    )
+    sentence = (
+        f"The pairs to compare candidate and champion on hold {found} duplicates; "
+        f"a comparison needs at least {limit}."
+    )
+    return Reason("positives", found >= limit, float(found), float(limit), sentence)
+
+
 def _at_least(check: str, words: str, value: float | None, limit: float) -> Reason:
     figure = _number(value)
     passed = figure is not None and figure >= limit
@@ -347,7 +402,10 @@ def _at_least(check: str, words: str, value: float | None, limit: float) -> Reas
 
 
 def _calibration(candidate: Evaluation, limits: GateSettings) -> Reason:
-    figure, limit = _number(candidate.calibration_error), limits.max_calibration_error
+    figure = _number(candidate.calibration_error)
+    # An error of the probabilities and one of chance add up as independent ones do.
+    by_chance = _number(candidate.calibration_error_by_chance) or 0.0
+    limit = math.hypot(limits.max_calibration_error, by_chance)
     passed = figure is not None and figure <= limit
     if figure is None:
         sentence = f"The calibration error could not be computed; at most {limit:.2f} is allowed."
@@ -387,6 +445,11 @@ def _agreement(agreement: Agreement, limits: GateSettings) -> Reason:
 
 
 def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSettings) -> Reason:
+    """Better with confidence: by average precision; or by log loss, at no worse average precision.
+
+    Probabilities that are better show in the log loss first, and threshold and groups rest on them.
+    A champion without labels is no opponent there: its probabilities are far off on any labels.
+    """
     limit = limits.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
     if comparison is None or lower is None:
@@ -395,13 +458,27 @@ def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSet
             f"{champion.model_version} stays."
         )
         return Reason("margin", False, None, limit, sentence)
-    passed = lower > limit
     difference = _number(comparison.average_precision_difference)
+    loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)
+    by_loss = (
+        lower <= limit
+        and champion.model_type != FELLEGI_SUNTER
+        and difference is not None
+        and difference >= limit
+        and loss_upper is not None
+        and loss_upper < 0
+    )
+    passed = lower > limit or by_loss
     stated = "unknown" if difference is None else f"{difference:+.3f}"
     upper = _number(comparison.difference_upper)
-    interval = f"90 % interval {lower:+.3f} to {'?' if upper is None else f'{upper:+.3f}'}"
+    interval = (
+        f"90 % interval {lower:+.3f} to {'?' if upper is None else f'{upper:+.3f}'}, "
+        f"{comparison.n_pairs:,} pairs"
+    )
     verdict = (
-        "the candidate is better with confidence"
+        f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
+        if by_loss
+        else "the candidate is better with confidence"
         if passed
         else f"not more than {limit:.3f} with confidence, so the champion stays"
     )

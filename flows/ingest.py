@@ -35,6 +35,7 @@ from flows.ingest_mappings import (
 )
 from flows.ingest_values import Converted, ValueOptions, clean, convert
 from flows.lock import writer_lock
+from flows.new_deals import publish_new_deals
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse, utc_now
 
@@ -151,7 +152,7 @@ def ingest_deals(
     in every column of the contract, the last row of the same deal with the same `updated_at` (where
     that is missing, the same `created_at`). Raises FilesRefused, after all files were tried, when
     one or more was refused (wrong columns, damaged, no row that could be read); RunInProgress when
-    another command writes.
+    another command writes. A service that runs finds the deals a moment later.
     """
     return _ingest(settings, "deals", files, mapping, None, on_progress)
 
@@ -287,6 +288,8 @@ def _ingest(
             else:
                 on_progress(str(report))
             reports.append(report)
+        if kind == "deals":
+            publish_new_deals(settings, warehouse)
     result = IngestReport(kind, tuple(reports))
     if any(report.status == "refused" for report in reports):
         raise FilesRefused(result)

@@ -60,7 +60,7 @@ def read_run_report(warehouse: Warehouse, run_id: str) -> RunReport:
         candidate=candidate,
         others=others,
         champion=champion,
-        comparison=reader.comparison(candidate.model_version),
+        comparison=None if champion is None else reader.comparison(candidate.model_version),
         segments=reader.segments(candidate, champion),
         counts=reader.counts(),
         largest_groups=reader.largest_groups(),
@@ -218,6 +218,10 @@ class _Reader:
             difference_lower=_number(rows[0]["difference_lower"]),
             difference_upper=_number(rows[0]["difference_upper"]),
             replicates=_integer(rows[0]["replicates"]) or 0,
+            n_pairs=_integer(rows[0]["n_pairs"]) or 0,
+            n_positives=_integer(rows[0]["n_positives"]) or 0,
+            log_loss_difference=_number(rows[0]["log_loss_difference"]),
+            log_loss_upper=_number(rows[0]["log_loss_upper"]),
         )
 
     def segments(

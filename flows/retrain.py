@@ -23,12 +23,13 @@ from typing import Any
 from flows import bundle, gate, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt, OnNode, SourceFreshness
+from flows.deliveries import take_in
 from flows.deploy import (
+    compile_serving,
     converge,
     deploy,
     drop_old_versions,
     score_pairs,
-    serving_sql,
     write_run_report,
 )
 from flows.gate import (
@@ -42,6 +43,7 @@ from flows.gate import (
 )
 from flows.ledger import EVALUATED, PROMOTED, REJECTED, TRAINED, Entry
 from flows.lock import writer_lock
+from flows.new_deals import publish_new_deals
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.versions import CANDIDATES, FELLEGI_SUNTER, model_relation
@@ -105,10 +107,13 @@ class Evaluations:
         verdicts to judge by, the candidate that needs none goes, but not against a champion that
         learned from verdicts.
         """
-        if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(self.candidates):
+        if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
+            self.candidates, () if champion_type is None else self.comparisons
+        ):
             return self.unlabelled
         return gate.choose(
-            [c for c in self.candidates if model_types is None or c.model_type in model_types]
+            [c for c in self.candidates if model_types is None or c.model_type in model_types],
+            self.comparisons,
         )
 
     def comparison(self, model_version: str) -> Comparison | None:
@@ -222,8 +227,12 @@ def retrain(
 
 
 def check_freshness(settings: Settings, dbt: Dbt, force: bool) -> Freshness:
-    """Whether there is anything new to learn from, and whether the data is fresh enough."""
+    """Whether there is anything new to learn from, and whether the data is fresh enough.
+
+    What the prediction service delivered is taken in first: its verdicts are news.
+    """
     with open_warehouse(settings) as warehouse:
+        take_in(settings, warehouse)
         watermark = read_watermark(warehouse)
         last = ledger.last_decision(ledger.read(warehouse))
         seen = dict(last.details.get("watermark") or {}) if last is not None else {}
@@ -379,8 +388,12 @@ def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
 
 
 def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
-    """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs."""
-    sql = serving_sql(settings, dbt)
+    """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs.
+
+    Should it be rejected, the champion's lacks deals: those that no ingest has made known to the
+    service are made known now.
+    """
+    compiled = compile_serving(settings, dbt)
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
             settings,
@@ -388,8 +401,9 @@ def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) 
             model_version=candidate.model_version,
             model_type=candidate.model_type,
             threshold=_threshold(candidate),
-            sql=sql,
+            compiled=compiled,
         )
+        publish_new_deals(settings, warehouse)
         return check_agreement(warehouse, path)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from flows import ledger
 from flows.dbt import Dbt, OnNode
-from flows.deploy import converge, score_pairs
+from flows.deliveries import take_in
+from flows.deploy import converge, refresh_bundle, score_pairs
 from flows.errors import NothingToDo
 from flows.lock import writer_lock
 from flows.retrain import build_features
@@ -33,14 +34,16 @@ def score(
 ) -> ScoreResult:
     """Score all candidate pairs with the champion, group the duplicates, fill the review queue.
 
-    Deals that were ingested since the last run are taken in. Vertex AI predicts the pairs as well,
-    where the profile says so. Raises NothingToDo when there is no
+    Deals that were ingested since the last run are taken in, and what the prediction service
+    delivered; where the deals are many, the serving bundle is written anew with them. Vertex AI
+    predicts the pairs as well, where the profile says so. Raises NothingToDo when there is no
     champion yet, RunInProgress when another command is writing.
     """
     settings = settings.for_run("score")
     dbt = Dbt(settings, on_node=on_node)
     with writer_lock(settings, "score"):
         with open_warehouse(settings) as warehouse:
+            take_in(settings, warehouse)
             crowned = ledger.champion(ledger.read(warehouse))
         if crowned is None:
             raise NothingToDo(
@@ -50,6 +53,7 @@ def score(
         run("converge", converge, settings, dbt, settings.run_id)
         run("features", build_features, dbt)
         run("score", score_pairs, settings, dbt)
+        run("bundle", refresh_bundle, settings, dbt)
         if wants_batch(settings):
             run("batch", predict_in_batch, settings)
         with open_warehouse(settings) as warehouse:

@@ -63,6 +63,26 @@ class Settings:
         return self.bundles_dir / "current"
 
     @property
+    def queues_dir(self) -> Path:
+        """What the prediction service has not delivered to the target yet, by what it is."""
+        return self.home / "serving" / "queue" / self.target
+
+    @property
+    def delivered_predictions_dir(self) -> Path:
+        """Files of the prediction log that are not in the warehouse yet, by day."""
+        return self.home / "serving" / "prediction_log"
+
+    @property
+    def delivered_verdicts_dir(self) -> Path:
+        """Files of verdicts that are not in the warehouse yet, by day."""
+        return self.home / "serving" / "verdicts"
+
+    @property
+    def new_deals_dir(self) -> Path:
+        """Deals that the bundles lack so far, one Parquet file an ingest."""
+        return self.home / "new_deals"
+
+    @property
     def reports_dir(self) -> Path:
         """One HTML file per retraining."""
         return self.home / "reports"

@@ -261,17 +261,28 @@ class Vertex:
         except expected() as error:
             raise explain(error, self) from error
 
-    def _client(self, kind: Callable[..., T]) -> T:
+    @property
+    def api_endpoint(self) -> str:
+        """Where Vertex AI is reached: a host, or an address of a stand-in."""
+        default = f"{self.settings.location}-aiplatform.googleapis.com"
+        return self.settings.api_endpoint or default
+
+    def credentials(self) -> Any:
+        """Google's credentials, of the same sign-in as BigQuery's. Raises VertexError."""
         from dbt.adapters.bigquery.credentials import create_google_credentials
+
+        with self.errors_named():
+            return create_google_credentials(self._credentials)
+
+    def _client(self, kind: Callable[..., T]) -> T:
         from google.api_core.client_options import ClientOptions
 
-        default = f"{self.settings.location}-aiplatform.googleapis.com"
         with self.errors_named():
             return kind(
-                credentials=create_google_credentials(self._credentials),
+                credentials=self.credentials(),
                 transport=self.settings.api_transport,
                 client_options=ClientOptions(
-                    api_endpoint=self.settings.api_endpoint or default,
+                    api_endpoint=self.api_endpoint,
                     quota_project_id=self._credentials.quota_project,
                 ),
             )

@@ -168,10 +168,16 @@ def _request(endpoint: str, instances: list[Value]) -> Any:
 
 
 def _probability(prediction: Value) -> float:
-    """The probability of a duplicate in an answer: that of the label 1."""
     from google.protobuf import json_format
 
-    answer = json_format.MessageToDict(prediction)
+    return read_probability(json_format.MessageToDict(prediction))
+
+
+def read_probability(answer: Any) -> float:
+    """The probability of a duplicate in an endpoint's answer: that of the label 1.
+
+    Raises VertexError for an answer of another form than BigQuery ML's.
+    """
     try:
         values = [str(value) for value in answer[f"{LABEL}_values"]]
         return float(answer[f"{LABEL}_probs"][values.index("1")])

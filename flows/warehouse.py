@@ -11,7 +11,7 @@ warehouse (leave the `with` block) before dbt runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,7 +79,7 @@ class Warehouse(Protocol):
     """
 
     def ensure_tables(self) -> None:
-        """Create the tables of the contract that do not exist yet."""
+        """Create the tables of the contract that do not exist yet, and columns that they lack."""
 
     def name(self, relation: str) -> str:
         """How the relation is called in SQL."""
@@ -96,8 +96,13 @@ class Warehouse(Protocol):
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
         """The result as an Arrow table."""
 
-    def export(self, relation: str, path: Path) -> None:
-        """Write a relation's rows to a new Parquet file."""
+    def in_duckdb(
+        self, relations: Mapping[str, str], scratch: Path
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A DuckDB connection that has these relations: name there, and the warehouse's.
+
+        For reading only. What has to be copied for it goes to the directory `scratch`.
+        """
 
     def append(
         self, table: str, batches: Iterable[pa.RecordBatch], through: str | None = None
@@ -154,11 +159,24 @@ class DuckDBWarehouse:
         self._contract = contract
 
     def ensure_tables(self) -> None:
-        """Create the tables of the contract that do not exist yet."""
+        """Create the tables of the contract that do not exist yet, and columns that they lack."""
         for table in self._contract:
             columns = ", ".join(f"{quote(c.name)} {c.duckdb_type}" for c in table.columns)
             self.execute(f"create schema if not exists {quote(table.schema)}")
             self.execute(f"create table if not exists {quote(table.qualified)} ({columns})")
+        there = {
+            (row["table_schema"], row["table_name"], row["column_name"])
+            for row in self.query(
+                "select table_schema, table_name, column_name from information_schema.columns"
+            )
+        }
+        for table in self._contract:
+            for column in table.columns:
+                if (table.schema, table.name, column.name) not in there:
+                    self.execute(
+                        f"alter table {quote(table.qualified)} "
+                        f"add column {quote(column.name)} {column.duckdb_type}"
+                    )
 
     def name(self, relation: str) -> str:
         """How the relation is called in SQL."""
@@ -219,18 +237,20 @@ class DuckDBWarehouse:
         """The result as an Arrow table."""
         return self.connection.sql(sql, params=list(params)).to_arrow_table()
 
-    def export(self, relation: str, path: Path) -> None:
-        """Write a relation's rows to a new Parquet file, as a stream."""
-        target = str(path).replace("'", "''")
-        # The order means nothing, and keeping it costs memory.
-        self.execute("set preserve_insertion_order = false")
-        # The lowest level takes a fifth less time for a tenth more bytes; a group of rows stays in
-        # memory until it is full, one for each thread.
-        self.execute(
-            f"copy (from {self.name(relation)}) to '{target}' "
-            "(format parquet, compression zstd, compression_level 1, row_group_size 30720)"
-        )
-        self.execute("reset preserve_insertion_order")
+    @contextmanager
+    def in_duckdb(
+        self, relations: Mapping[str, str], scratch: Path
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A second connection to the file, with temporary views; nothing is copied."""
+        cursor = self.connection.cursor()
+        try:
+            for name, relation in relations.items():
+                cursor.execute(
+                    f"create temp view {quote(name)} as select * from {self.name(relation)}"
+                ).fetchall()
+            yield cursor
+        finally:
+            cursor.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
-{% macro create_model_as(relation, sql) %}
-    {{ return(adapter.dispatch('create_model_as', 'onedeal')(relation, sql)) }}
+{% macro create_model_as(relation, sql, training_rows) %}
+    {{ return(adapter.dispatch('create_model_as', 'onedeal')(relation, sql, training_rows)) }}
 {% endmacro %}
 
-{% macro default__create_model_as(relation, sql) %}
+{% macro default__create_model_as(relation, sql, training_rows) %}
     {{ exceptions.raise_compiler_error(
         "create_model_as has no implementation for '" ~ target.type
         ~ "'; models can be trained on bigquery and duckdb."
@@ -13,10 +13,10 @@
     Replacing a model that is registered in Vertex AI deletes its registered version, so a model
     is replaced only where meta.replace says so.
 #}
-{% macro bigquery__create_model_as(relation, sql) -%}
+{% macro bigquery__create_model_as(relation, sql, training_rows) -%}
 create {% if config.get('meta', {}).get('replace') %}or replace {% endif %}model {{ relation }}
 options (
-    {%- for name, value in ml_config().items() %}
+    {%- for name, value in ml_config(training_rows).items() %}
     {{ name | lower }} = {{ bigquery_model_option(value) }}{{ ',' if not loop.last }}
     {%- endfor %}
 )
@@ -29,7 +29,7 @@ as (
     The function runs the query itself: rows reach Python as whole columns, where an aggregate
     over them would make a Python object of every value. The labels keep the query's own type.
 #}
-{% macro duckdb__create_model_as(relation, sql) -%}
+{% macro duckdb__create_model_as(relation, sql, training_rows) -%}
 {%- set label = (ml_config().get('input_label_cols') or ['label'])[0] -%}
 create or replace table {{ relation }} as
 select
@@ -44,7 +44,7 @@ select
     trained.model
 from (
     select bqml_train(
-        '{{ tojson(ml_config()) | replace("'", "''") }}',
+        '{{ tojson(ml_config(training_rows)) | replace("'", "''") }}',
         '{{ sql | replace("'", "''") }}'
     ) as trained
 ) as training

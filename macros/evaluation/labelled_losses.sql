@@ -11,6 +11,6 @@
         from {{ predicted_pairs(model, labelled_pairs) }} as predicted
     )
     {%- else -%}
-    {{ ml_evaluate(model.relation, 'is_duplicate', with_match_weight(labelled_pairs, model.weights)) }}
+    {{ ml_evaluate(model.relation, 'is_duplicate', with_match_weight(labelled_pairs, model.weights, model.model_type)) }}
     {%- endif -%}
 {%- endmacro %}

@@ -7,11 +7,11 @@
         {% if model.model_type == 'fellegi_sunter' -%}
         {{ match_weight_probability('match_weight') }} as probability
 
-    from ({{ with_match_weight(input, model.weights) }}) as weighed
+    from ({{ with_match_weight(input, model.weights, model.model_type) }}) as weighed
         {%- else -%}
         {{ ml_positive_probability('is_duplicate') }} as probability
 
-    from {{ ml_predict(model.relation, with_match_weight(input, model.weights), 'is_duplicate') }}
+    from {{ ml_predict(model.relation, with_match_weight(input, model.weights, model.model_type), 'is_duplicate') }}
         {%- endif %}
 )
 {%- endmacro %}

@@ -22,6 +22,15 @@
     {{ return(classes.rows[0][0] == 2) }}
 {% endmacro %}
 
+{# Whether there are labelled pairs to judge by: BigQuery ML's functions evaluate no model on nothing. #}
+{% macro has_validation_pairs() %}
+    {% set validation_set = ref('validation_set') %}
+    {% if not execute or load_relation(validation_set) is none %}
+        {{ return(true) }}
+    {% endif %}
+    {{ return(run_query('select count(*) as validation_pairs from ' ~ validation_set).rows[0][0] > 0) }}
+{% endmacro %}
+
 {# The table or model that holds a version. #}
 {% macro model_relation(model_version) %}
     {{ return(api.Relation.create(
@@ -38,8 +47,9 @@
     {{ return(model_relation(run.version ~ '_fellegi_sunter')) }}
 {% endmacro %}
 
-{# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a
-   mapping with model_version, model_type, threshold and role; none where there is none. #}
+{# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a mapping
+   with model_version, model_type, threshold, labels_until (when the newest label that it could learn from
+   came in; none where the event does not say) and role; none where there is none. #}
 {% macro champion_model() %}
     {% set ledger = source('ops', 'model_ledger') %}
     {% if not execute or load_relation(ledger) is none %}
@@ -57,6 +67,7 @@
         'model_version': latest.rows[0][0],
         'model_type': details['model_type'],
         'threshold': details['threshold'],
+        'labels_until': (details.get('watermark') or {}).get('labels'),
         'role': 'champion',
     }) }}
 {% endmacro %}

@@ -173,8 +173,9 @@
 {% endmacro %}
 
 {# What a model is trained on: the features, and the weight that needs no label. #}
-{% macro model_feature_names() %}
-    {{ return(pair_feature_names() + ['match_weight']) }}
+{% macro model_feature_names(model_type) %}
+    {% set parts = match_weight_parts() if model_type == 'logistic_reg' else [] %}
+    {{ return(pair_feature_names() + parts + ['match_weight']) }}
 {% endmacro %}
 
 {% macro flag(condition) -%}

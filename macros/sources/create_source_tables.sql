@@ -1,5 +1,6 @@
-{# Creates what `_staging__sources.yml` declares, where it is missing, so that `dbt build` runs on an
-   empty warehouse. The onedeal command creates the same tables from the same file. #}
+{# Creates the tables and columns that `_staging__sources.yml` declares, where they are missing, so that
+   `dbt build` runs on an empty warehouse, and on one of an older version. The onedeal command creates the
+   same from the same file. #}
 {% macro create_source_tables() %}
     {% if execute and flags.WHICH in ['build', 'run', 'test', 'seed', 'snapshot', 'run-operation'] %}
         {% set known = [] %}
@@ -19,6 +20,28 @@
                 'create table if not exists ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
                 ~ stored_by(source.config.get('meta', {}))
             ) %}
+            {% set known_columns = column_names(relation) | map('lower') | list %}
+            {% for column in source.columns.values() if column.name | lower not in known_columns %}
+                {% do run_query(
+                    'alter table ' ~ relation ~ ' add column if not exists ' ~ column.name ~ ' ' ~ column.data_type
+                ) %}
+            {% endfor %}
         {% endfor %}
     {% endif %}
+{% endmacro %}
+
+{% macro column_names(relation) %}
+    {{- return(adapter.dispatch('column_names', 'onedeal')(relation)) -}}
+{% endmacro %}
+
+{% macro default__column_names(relation) %}
+    {{ return(adapter.get_columns_in_relation(relation) | map(attribute='name') | list) }}
+{% endmacro %}
+
+{# dbt-duckdb would begin a transaction for it, which nobody commits here. #}
+{% macro duckdb__column_names(relation) %}
+    {{ return(run_query(
+        "select column_name from information_schema.columns where table_catalog = '" ~ relation.database
+        ~ "' and table_schema = '" ~ relation.schema ~ "' and table_name = '" ~ relation.identifier ~ "'"
+    ).columns[0].values() | list) }}
 {% endmacro %}

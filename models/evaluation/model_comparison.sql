@@ -1,19 +1,103 @@
 -- A paired Poisson bootstrap (Chamandy et al., 2012): in each round every label group counts as often
--- as a Poisson(1) draw says, the same for all models, so that only their difference varies. The draw
--- comes from a hash: the same rows always give the same interval.
+-- as a Poisson(1) draw says, the same for both models, so that only their difference varies. The draw
+-- comes from a hash: the same rows always give the same interval. In round 0 every group counts once.
+--
+-- A candidate is compared on all pairs that neither it nor the champion learned from: those of the validation
+-- set, and with few labels those of `cross_validated_predictions`.
 with
 
 predictions as (
 
-    select * from {{ ref('validation_predictions') }}
+    select
+        model_version,
+        model_type,
+        role,
+        pair_id,
+        label_group_id,
+        is_duplicate,
+        pair_weight,
+        probability
+
+    from {{ ref('validation_predictions') }}
+
+    union all
+
+    select
+        model_version,
+        model_type,
+        role,
+        pair_id,
+        label_group_id,
+        is_duplicate,
+        pair_weight,
+        probability
+
+    from {{ ref('cross_validated_predictions') }}
 
 ),
 
-champion_predictions as (
+champions as (
 
-    select pair_id from predictions
+    select count(*) as predictions from predictions
 
     where role = 'champion'
+
+),
+
+-- The champion, or where there is none, the model without labels.
+opponents as (
+
+    select
+        predictions.model_version,
+        predictions.pair_id,
+        predictions.probability
+
+    from predictions
+    cross join champions
+
+    where
+        predictions.role = 'champion'
+        or (predictions.model_type = 'fellegi_sunter' and champions.predictions = 0)
+
+),
+
+candidates as (
+
+    select * from predictions
+
+    where role = 'candidate'
+
+),
+
+compared as (
+
+    select
+        candidates.model_version,
+        opponents.model_version as champion_version,
+        candidates.label_group_id,
+        candidates.is_duplicate,
+        candidates.pair_weight,
+        candidates.probability as candidate_probability,
+        opponents.probability as champion_probability
+
+    from candidates
+    inner join opponents on candidates.pair_id = opponents.pair_id
+
+    where candidates.model_version <> opponents.model_version
+
+),
+
+counted as (
+
+    select
+        model_version,
+        max(champion_version) as champion_version,
+        count(*) as n_pairs,
+        sum(is_duplicate) as n_positives
+
+    from compared
+
+    group by model_version
 
 ),
 
@@ -25,7 +109,7 @@ replicates as (
 
 label_groups as (
 
-    select distinct label_group_id from predictions
+    select distinct label_group_id from compared
 
 ),
 
@@ -60,20 +144,43 @@ weights as (
 
 ),
 
-weighted as (
+replicate_weights as (
 
     select
-        predictions.model_version,
-        predictions.role,
-        predictions.is_duplicate,
-        predictions.probability,
-        weights.replicate,
-        weights.weight * predictions.pair_weight as weight
+        label_group_id,
+        replicate,
+        weight
 
-    from predictions
-    inner join weights on predictions.label_group_id = weights.label_group_id
+    from weights
 
-    where weights.weight > 0 and (select count(*) from champion_predictions) > 0
+    union all
+
+    select
+        label_group_id,
+        0 as replicate,
+        1 as weight
+
+    from label_groups
+
+),
+
+weighted as (
+
+    {% for role in ['candidate', 'champion'] %}
+    select
+        compared.model_version,
+        '{{ role }}' as role,
+        compared.is_duplicate,
+        compared.{{ role }}_probability as probability,
+        replicate_weights.replicate,
+        replicate_weights.weight * compared.pair_weight as weight
+
+    from compared
+    inner join replicate_weights on compared.label_group_id = replicate_weights.label_group_id
+
+    where replicate_weights.weight > 0
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
 
 ),
 
@@ -101,11 +208,14 @@ differences as (
 
     select
         candidates.model_version,
-        champions.model_version as champion_version,
+        candidates.replicate,
         candidates.average_precision - champions.average_precision as difference
 
     from replicated as candidates
-    inner join replicated as champions on candidates.replicate = champions.replicate
+    inner join replicated as champions
+        on
+            candidates.model_version = champions.model_version
+            and candidates.replicate = champions.replicate
 
     where
         candidates.role = 'candidate'
@@ -114,14 +224,80 @@ differences as (
 
 ),
 
+-- Of a model that says how likely a pair is, a loss is what shows soonest that it says so better.
+group_losses as (
+
+    select
+        model_version,
+        label_group_id,
+        sum(pair_weight) as weight,
+        sum(
+            pair_weight * ln(
+                greatest(case when is_duplicate = 1 then champion_probability else 1 - champion_probability end, 1e-15)
+                / greatest(
+                    case when is_duplicate = 1 then candidate_probability else 1 - candidate_probability end, 1e-15
+                )
+            )
+        ) as loss_difference
+
+    from compared
+
+    group by model_version, label_group_id
+
+),
+
+loss_differences as (
+
+    select
+        group_losses.model_version,
+        replicate_weights.replicate,
+        sum(replicate_weights.weight * group_losses.loss_difference)
+        / nullif(sum(replicate_weights.weight * group_losses.weight), 0) as difference
+
+    from group_losses
+    inner join replicate_weights on group_losses.label_group_id = replicate_weights.label_group_id
+
+    group by group_losses.model_version, replicate_weights.replicate
+
+),
+
+ranked_losses as (
+
+    select
+        model_version,
+        difference,
+        row_number() over (partition by model_version order by difference desc) as rank,
+        count(*) over (partition by model_version) as replicates
+
+    from loss_differences
+
+    where replicate > 0 and difference is not null
+
+),
+
+loss_intervals as (
+
+    select
+        model_version,
+        max(case when rank >= greatest(1, floor(0.05 * replicates)) then difference end) as difference_upper
+
+    from ranked_losses
+
+    group by model_version
+
+),
+
 ranked as (
 
     select
-        *,
+        model_version,
+        difference,
         row_number() over (partition by model_version order by difference asc) as rank,
         count(*) over (partition by model_version) as replicates
 
     from differences
+
+    where replicate > 0
 
 ),
 
@@ -129,7 +305,6 @@ intervals as (
 
     select
         model_version,
-        champion_version,
         replicates,
         max(case when rank <= greatest(1, floor(0.05 * replicates)) then difference end) as difference_lower,
         min(case when rank > replicates - greatest(1, floor(0.05 * replicates)) then difference end)
@@ -137,25 +312,34 @@ intervals as (
 
     from ranked
 
-    group by model_version, champion_version, replicates
+    group by model_version, replicates
 
 ),
 
 final as (
 
     select
-        intervals.model_version,
-        intervals.champion_version,
+        counted.model_version,
+        counted.champion_version,
+        counted.n_pairs,
+        counted.n_positives,
         intervals.difference_lower,
         intervals.difference_upper,
         intervals.replicates,
-        candidates.average_precision - champions.average_precision as average_precision_difference
+        differences.difference as average_precision_difference,
+        loss_differences.difference as log_loss_difference,
+        loss_intervals.difference_upper as log_loss_upper
 
-    from intervals
-    inner join {{ ref('model_thresholds') }} as candidates
-        on intervals.model_version = candidates.model_version
-    inner join {{ ref('model_thresholds') }} as champions
-        on intervals.champion_version = champions.model_version
+    from counted
+    inner join intervals on counted.model_version = intervals.model_version
+    inner join differences on counted.model_version = differences.model_version
+    inner join loss_intervals on counted.model_version = loss_intervals.model_version
+    inner join loss_differences
+        on
+            counted.model_version = loss_differences.model_version
+            and differences.replicate = loss_differences.replicate
+
+    where differences.replicate = 0
 
 )
 

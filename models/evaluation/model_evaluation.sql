@@ -1,4 +1,4 @@
-{%- set models = evaluated_models() -%}
+{%- set models = evaluated_models() if has_validation_pairs() else [] -%}
 
 with
 
@@ -43,7 +43,10 @@ calibration_bins as (
     select
         model_version,
         sum(pair_weight) as pairs,
-        abs(sum(pair_weight * probability) - sum(pair_weight * is_duplicate)) / sum(pair_weight) as gap
+        abs(sum(pair_weight * probability) - sum(pair_weight * is_duplicate)) / sum(pair_weight) as gap,
+        -- The mean of a normal deviate's absolute value is sqrt(2 / pi) of its deviation.
+        sqrt(2 / acos(-1) * sum(pow(pair_weight, 2) * probability * (1 - probability))) / sum(pair_weight)
+            as gap_by_chance
 
     from predictions
 
@@ -55,7 +58,8 @@ calibration as (
 
     select
         model_version,
-        sum(gap * pairs) / sum(pairs) as calibration_error
+        sum(gap * pairs) / sum(pairs) as calibration_error,
+        sum(gap_by_chance * pairs) / sum(pairs) as calibration_error_by_chance
 
     from calibration_bins
 
@@ -73,6 +77,15 @@ ml_evaluations as (
 
     from {{ labelled_losses(model, ref('validation_set')) }} as losses
     {{ 'union all' if not loop.last }}
+    {% else %}
+    select
+        model_version,
+        cast(null as float64) as log_loss,
+        cast(null as float64) as roc_auc
+
+    from thresholds
+
+    where false
     {% endfor %}
 
 ),
@@ -95,6 +108,7 @@ final as (
         thresholds.estimated_precision,
         thresholds.estimated_f1_score,
         calibration.calibration_error,
+        calibration.calibration_error_by_chance,
         at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
         at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
         2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score

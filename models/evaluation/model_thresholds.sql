@@ -9,8 +9,14 @@
 -- t that enough pairs reach (Elkan and Noto, "Learning classifiers from only positive and unlabeled data",
 -- KDD 2008; the least ratio as in Blanchard, Lee and Scott, "Semi-supervised novelty detection", JMLR 2010).
 --
+-- Labels of the review queue are another matter: it draws pairs by their probability, not by what they are. So
+-- a model of such labels has the right probabilities for the candidate pairs at large, and the F1 to expect
+-- follows from them alone: with p of each sampled pair, F1(t) = 2 sum(p where p >= t) / (N(t) + sum(p)). Recall
+-- by such labels would be too low: hard pairs are asked for more often than easy ones.
+--
 -- Where the groups of labels fell apart, pairs between two of them that straddle the split were not learned
--- from either, and are many more than those of the validation set: the threshold is chosen on both.
+-- from either, and are many more than those of the validation set: the threshold is chosen on both. With few
+-- labels, it is chosen on the folds of `cross_validated_predictions` as well.
 {%- set champion = champion_model() %}
 {%- set bases = ['candidate_pairs', 'labelled_pairs'] %}
 {%- if var('threshold_basis') not in bases %}
@@ -56,6 +62,16 @@ held_out as (
 
     from straddling
 
+    union all
+
+    select
+        model_version,
+        probability,
+        is_duplicate,
+        pair_weight
+
+    from {{ ref('cross_validated_predictions') }}
+
 ),
 
 sampled as (
@@ -93,11 +109,34 @@ sampled_by_step as (
     select
         model_version,
         {{ log_odds_step('probability') }} as step,
-        count(*) as pairs
+        count(*) as pairs,
+        sum(probability) as expected_duplicates
 
     from sampled
 
     group by model_version, {{ log_odds_step('probability') }}
+
+),
+
+expected as (
+
+    select
+        model_version,
+        sum(expected_duplicates) as duplicates
+
+    from sampled_by_step
+
+    group by model_version
+
+),
+
+label_sources as (
+
+    select
+        count(case when label_source = 'review' then 1 end) > 0.9 * count(*)
+        and '{{ var('threshold_basis') }}' = 'candidate_pairs' as are_asked_for
+
+    from {{ ref('stg_crm__deal_labels') }}
 
 ),
 
@@ -106,10 +145,13 @@ reaching as (
     select
         sampled_by_step.model_version,
         grid.step,
-        sum(sampled_by_step.pairs) as pairs
+        sum(sampled_by_step.pairs) as pairs,
+        2 * sum(sampled_by_step.expected_duplicates) / (sum(sampled_by_step.pairs) + max(expected.duplicates))
+            as expected_f1_score
 
     from sampled_by_step
     inner join grid on sampled_by_step.step >= grid.step
+    inner join expected on sampled_by_step.model_version = expected.model_version
 
     group by sampled_by_step.model_version, grid.step
 
@@ -127,6 +169,7 @@ labelled_on_grid as (
         held_out_curve.true_positives,
         held_out_curve.recall,
         held_out_curve.f1_score as labelled_f1_score,
+        reaching.expected_f1_score,
         coalesce(reaching.pairs, 0) as reaching
 
     from grid
@@ -164,6 +207,7 @@ on_grid as (
         labelled_on_grid.log_odds,
         labelled_on_grid.threshold,
         labelled_on_grid.labelled_f1_score,
+        case when label_sources.are_asked_for then labelled_on_grid.expected_f1_score end as expected_f1_score,
         least(1, 10 / sqrt(greatest(1, labelled_on_grid.positives))) as bandwidth,
         case
             when duplicates_in_sample.duplicates is not null and labelled_on_grid.reaching > 0
@@ -174,20 +218,26 @@ on_grid as (
 
     from labelled_on_grid
     cross join duplicates_in_sample
+    cross join label_sources
 
 ),
 
--- The F1 to expect of a threshold: its average over thresholds around it, weighed by a Gaussian that
--- narrows as duplicates grow in number. The best F1 by itself follows the luck of a few pairs.
+-- The F1 to expect of a threshold: what the probabilities say, and where they do not, its average over
+-- thresholds around it, weighed by a Gaussian that narrows as duplicates grow in number. The best F1 by itself
+-- follows the luck of a few pairs.
 smoothed as (
 
     select
         on_grid.model_version,
         grid.threshold,
-        sum(
-            coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
-            * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
-        ) as f1_score
+        case
+            when count(on_grid.expected_f1_score) > 0
+                then max(case when on_grid.step = grid.step then on_grid.expected_f1_score else 0 end)
+            else sum(
+                    coalesce(on_grid.estimated_f1_score, on_grid.labelled_f1_score)
+                    * exp(-pow((on_grid.log_odds - grid.log_odds) / on_grid.bandwidth, 2) / 2)
+                )
+        end as f1_score
 
     from on_grid
     cross join grid
@@ -259,11 +309,15 @@ final as (
         thresholds.recall_at_precision,
         on_grid.estimated_precision,
         on_grid.estimated_f1_score,
-        case when duplicates_in_sample.duplicates is null then 'labelled_pairs' else 'candidate_pairs' end
-            as threshold_basis
+        case
+            when label_sources.are_asked_for then 'probabilities'
+            when duplicates_in_sample.duplicates is null then 'labelled_pairs'
+            else 'candidate_pairs'
+        end as threshold_basis
 
     from thresholds
     cross join duplicates_in_sample
+    cross join label_sources
     left join on_grid
         on
             thresholds.model_version = on_grid.model_version

@@ -2,10 +2,10 @@
 -- the threshold alone, teach little. A fifth comes from all pairs, so that live precision and recall can
 -- be measured without bias.
 {%- set strata = [
-    {'reason': 'likely_duplicate', 'upto': 0.5, 'share': 0.15},
-    {'reason': 'likely_duplicate', 'upto': 1, 'share': 0.25},
-    {'reason': 'uncertain', 'upto': 1.5, 'share': 0.2},
-    {'reason': 'uncertain', 'upto': 3, 'share': 0.2},
+    {'reason': 'likely_duplicate', 'upto': 0.5, 'share': 0.1},
+    {'reason': 'likely_duplicate', 'upto': 1, 'share': 0.3},
+    {'reason': 'uncertain', 'upto': 1.5, 'share': 0.3},
+    {'reason': 'uncertain', 'upto': 3, 'share': 0.1},
 ] %}
 
 with

@@ -17,6 +17,19 @@ verdicts as (
 
     where deal_id_a <> deal_id_b and is_duplicate is not null
 
+    -- The service may deliver a verdict more than once.
+    qualify
+        row_number() over (
+            partition by
+                least(deal_id_a, deal_id_b),
+                greatest(deal_id_a, deal_id_b),
+                is_duplicate,
+                labelled_at,
+                labelled_by,
+                label_source
+            order by _ingested_at asc
+        ) = 1
+
 ),
 
 counted as (

@@ -26,6 +26,7 @@ final as (
         features,
         latency_ms,
         client,
+        scored_by,
         cast(predicted_at as date) as predicted_on
 
     from predictions

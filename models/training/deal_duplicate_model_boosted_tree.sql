@@ -2,6 +2,10 @@
 
 select
     is_duplicate,
-    {{ model_feature_names() | join(',\n    ') }}
+    {{ model_feature_names('boosted_tree_classifier') | join(',\n    ') }}
 
-from ({{ with_match_weight(ref('training_features'), ref('deal_duplicate_model_fellegi_sunter')) }}) as weighed
+from (
+    {{ with_match_weight(
+        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'boosted_tree_classifier'
+    ) }}
+) as weighed

@@ -2,6 +2,10 @@
 
 select
     is_duplicate,
-    {{ model_feature_names() | join(',\n    ') }}
+    {{ model_feature_names('logistic_reg') | join(',\n    ') }}
 
-from ({{ with_match_weight(ref('training_features'), ref('deal_duplicate_model_fellegi_sunter')) }}) as weighed
+from (
+    {{ with_match_weight(
+        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
+    ) }}
+) as weighed

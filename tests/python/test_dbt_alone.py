@@ -50,6 +50,22 @@ def query(home: Path, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
+def test_a_warehouse_of_an_older_version_keeps_its_rows(dbt: Dbt, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute("create schema onedeal_serving")
+        connection.execute(
+            "create table onedeal_serving.prediction_log as select "
+            "'r1' as request_id, timestamp '2026-11-28' as predicted_at, 'v1' as model_version, "
+            "'d1' as deal_id, 'd2' as candidate_deal_id, 0.5::double as probability, "
+            "0.5::double as threshold, 'duplicate' as decision, '{}' as features, "
+            "1.0::double as latency_ms, 'crm' as client"
+        )
+    built = dbt("build", "--target", "local", "--select", "stg_serving__predictions")
+    assert built.returncode == 0, built.stdout
+    found = query(tmp_path, "select pair_id, scored_by from onedeal.stg_serving__predictions")
+    assert found == [("d1~d2", None)]
+
+
 def test_build_on_an_empty_warehouse(dbt: Dbt, tmp_path: Path) -> None:
     built = dbt("build", "--target", "local")
     assert built.returncode == 0, built.stdout

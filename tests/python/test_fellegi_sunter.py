@@ -147,7 +147,7 @@ def test_outside_the_warehouse_a_weight_gives_the_same_probability(weight: float
     stored = as_stored_model()
     assert stored.document is not None
     pairs = pa.table({stored.features[0]: [weight]})
-    sql = render("match_weight_probability", str(weight) if weight >= 0 else f"({weight})")
+    sql = render("match_weight_probability", f"({weight})")
     with duckdb.connect() as connection:
         expected = connection.execute(f"select {sql}").fetchall()[0][0]
     assert load_model(stored.document).predict_proba(pairs)[0] == pytest.approx(expected, abs=1e-12)

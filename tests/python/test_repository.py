@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("flows", "duckdb_bqml")
+PACKAGES = ("flows", "serving", "duckdb_bqml")
 LAYERS = (
     "staging",
     "matching",
@@ -114,7 +114,7 @@ def test_no_address_of_a_package_registry() -> None:
     registries = r"(pypi|pythonhosted|npmjs|crates|proxy\.golang|maven)\.\w"
     assert offences(registries) == []
     assert offences(r"--(extra-)?index-url|--find-links|--trusted-host") == []
-    for name in ("local", "dev", "gcp", "emulator", "benchmark"):
+    for name in ("local", "dev", "gcp", "serving", "emulator", "benchmark", "audit"):
         assert "://" not in (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -156,13 +156,15 @@ def test_one_version() -> None:
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
-        ("local", requirements("local")),
+        ("local", requirements("local", "serving")),
         ("dev", requirements("local", "gcp", "serving", "dev")),
         ("gcp", requirements("gcp")),
+        ("serving", requirements("local", "gcp", "serving")),
         ("emulator", group("emulator")),
         ("benchmark", group("benchmark")),
+        ("audit", group("audit")),
     ],
-    ids=["local", "dev", "gcp", "emulator", "benchmark"],
+    ids=["local", "dev", "gcp", "serving", "emulator", "benchmark", "audit"],
 )
 def test_pins_are_those_of_pyproject(name: str, asked: list[Requirement]) -> None:
     for wanted in asked:
@@ -218,7 +220,7 @@ def shown_commands() -> list[tuple[str, list[str]]]:
             continue
         blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         for block in (content for language, content in blocks if language in ("", "sh")):
-            for line in block.splitlines():
+            for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.removeprefix("$ "), comments=True) or [""]
                 if words[0] in ("make", "onedeal"):
                     found.append((name, words))
@@ -306,6 +308,7 @@ def distributions(names: set[str]) -> set[str]:
     ("package", "extras"),
     [
         ("flows", ["local", "gcp"]),
+        ("serving", ["local", "gcp", "serving"]),
         ("duckdb_bqml", ["local"]),
     ],
 )
@@ -322,9 +325,19 @@ def test_arrows_run_one_way() -> None:
     for path in modules("duckdb_bqml"):
         assert not {n.split(".")[0] for n in imports(path)} & {"flows", "serving"}, path.name
     for path in modules("flows"):
-        assert "serving" not in {n.split(".")[0] for n in imports(path)}, path.name
+        if path.name != "cli.py":
+            assert "serving" not in {n.split(".")[0] for n in imports(path)}, path.name
         if path.name != "deployments.py":
             assert not {n for n in imports(path) if n.startswith("prefect")}, path.name
+
+
+def test_the_service_runs_no_flow() -> None:
+    runs = {
+        "flows." + name for name in ("cli", "demo", "deployments", "ingest", "retrain", "score")
+    }
+    runs |= {"flows.rollback", "flows.deploy", "flows.dbt", "flows.evaluate", "flows.status"}
+    for path in modules("serving"):
+        assert not imports(path) & runs, path.name
 
 
 def test_flows_import_no_engine_at_the_start() -> None:

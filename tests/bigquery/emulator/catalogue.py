@@ -102,7 +102,7 @@ def _parameter_type(kind: Mapping[str, Any]) -> str:
 
 
 def keep_options(effects: Iterable[Effect], place: str, context: AppContext) -> None:
-    """Note what bqemulator reads over in a definition: labels, clusters, partitions, the place."""
+    """Note what bqemulator reads over: labels, clusters, partitions, the place, new columns."""
     for effect in effects:
         if isinstance(effect.entry, Dataset):
             project, dataset, _ = effect.name
@@ -117,8 +117,15 @@ def _keep_table_options(name: Name, table: Table, context: AppContext) -> None:
     if meta is None:
         return
     fields = tuple(_typed(field, table.columns.get(field.name)) for field in meta.schema_.fields)
+    known = {field.name.lower() for field in fields}
+    # Of ALTER TABLE, too.
+    added = tuple(
+        TableFieldSchema(name=name, type=_LEGACY_NAMES.get(kind, kind), mode="NULLABLE")
+        for name, kind in table.columns.items()
+        if meta.table_type == "TABLE" and name.lower() not in known and "<" not in kind
+    )
     changes: dict[str, Any] = {
-        "schema_": TableSchema(fields=fields),
+        "schema_": TableSchema(fields=fields + added),
         "description": table.description,
         "labels": dict(table.labels),
     }
@@ -135,6 +142,11 @@ def _keep_table_options(name: Name, table: Table, context: AppContext) -> None:
                 context.engine.execute(
                     f'ALTER TABLE {quoted_table_ref(*name)} ALTER "{after.name}" TYPE {kind}'
                 )
+        for field in added:
+            context.engine.execute(
+                f"ALTER TABLE {quoted_table_ref(*name)} "
+                f'ADD COLUMN IF NOT EXISTS "{field.name}" {bq_to_duckdb(type_of(field))}'
+            )
 
 
 def _typed(field: TableFieldSchema, kind: str | None) -> TableFieldSchema:

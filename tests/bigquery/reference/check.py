@@ -39,10 +39,20 @@ CLASSES = answer(
     (2,),
 )
 CLASS_COUNTS = answer(
-    "check_is_trainable() of macros/bqml counts the rows of each class before CREATE MODEL.",
+    "count_training_rows() of macros/bqml counts the rows of each class before CREATE MODEL.",
     r"as class, count\(\*\) as row_count ",
     ("0", 90),
     ("1", 10),
+)
+VALIDATION = answer(
+    "has_validation_pairs() of macros/evaluation asks whether there is anything to judge by.",
+    r"select count\(\*\) as validation_pairs from ",
+    (100,),
+)
+FOLDS = answer(
+    "trainable_folds() of macros/evaluation asks what each fold of the labelled pairs holds.",
+    r"select fold, sum\(is_duplicate\) as duplicates, count\(\*\) as pairs from ",
+    *((fold, 5, 20) for fold in range(4)),
 )
 BEST_CANDIDATE = answer(
     "scoring_model() of macros/evaluation asks for the better of the models just trained.",
@@ -52,7 +62,11 @@ BEST_CANDIDATE = answer(
 CHAMPION = answer(
     "champion_model() of macros/evaluation reads the champion from the ledger.",
     r"select model_version, details from .* where event in ",
-    ("dev_boosted_tree", '{"model_type": "boosted_tree_classifier", "threshold": 0.5}'),
+    (
+        "dev_boosted_tree",
+        '{"model_type": "boosted_tree_classifier", "threshold": 0.5, '
+        '"watermark": {"labels": "2026-06-02T10:00:00"}}',
+    ),
 )
 LATEST_CHANGE = answer(
     "watermark() of macros/matching asks an incremental model for its newest change.",
@@ -111,9 +125,13 @@ PASSES = (
     Pass(
         "an increment with a champion",
         ("run",),
-        (CLASSES, CLASS_COUNTS, CHAMPION, LATEST_CHANGE, DAYS),
+        (CLASSES, CLASS_COUNTS, VALIDATION, FOLDS, CHAMPION, LATEST_CHANGE, DAYS),
     ),
-    Pass("a full refresh", ("run", "--full-refresh"), (CLASSES, CLASS_COUNTS, BEST_CANDIDATE)),
+    Pass(
+        "a full refresh",
+        ("run", "--full-refresh"),
+        (CLASSES, CLASS_COUNTS, VALIDATION, FOLDS, BEST_CANDIDATE),
+    ),
     Pass("unused macros", ("show", "--inline", UNUSED_MACROS)),
     Pass("source freshness", ("source", "freshness"), (LOADED_NOW,)),
     Pass("documentation", ("docs", "generate")),

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -21,6 +20,7 @@ from flows import ledger
 from flows.agreement import check_agreement
 from flows.bigquery import COPIED_FROM, BigQueryWarehouse
 from flows.bundle import MODEL_FILE, bundle_path, bundle_versions, current_version, read_bundle
+from flows.bundle_index import DEALS as DEALS_FILE
 from flows.cli import app
 from flows.console import Output
 from flows.deploy import CHAMPION_MODEL, drop_old_versions, kept_versions
@@ -260,9 +260,10 @@ def test_the_bundle_holds_all_but_the_model_and_agrees(story: Story) -> None:
     assert agreement.pairs > 400
     assert (agreement.missing, agreement.probability_difference) == (0, 0)
     assert agreement.feature_difference <= 1e-9
-    # Deals are of the types that the serving SQL was compiled for.
-    deals = pq.read_schema(path / "deals.parquet")
-    assert deals.field("created_at").type == pa.timestamp("us")
+    # Deals are of the types that the serving SQL gives.
+    deals = pa.ipc.open_file(pa.memory_map(str(path / DEALS_FILE))).schema
+    assert deals.field("changed_at").type == pa.timestamp("us")
+    assert deals.field("created_day").type == pa.int64()
 
 
 def test_groups_and_reviews_are_there(story: Story) -> None:

@@ -180,9 +180,14 @@ def test_a_delete_looks_into_no_other_partition(increment: Increment) -> None:
 def test_training_reads_no_more_than_its_cap(increment: Increment) -> None:
     created = [s for _, s in increment.statements if s.kind == "CREATE_MODEL"]
     read = {name.name for s in created for name in s.tables}
-    # The weights are some thirty rows.
-    assert read == {"training_features", "deal_duplicate_model__dev_fellegi_sunter"}
-    assert len(created) == 2
+    # The weights are some thirty rows; the pairs of the folds are there with few labels only.
+    assert read == {
+        "training_features",
+        "cross_validation_set",
+        "deal_duplicate_model__dev_fellegi_sunter",
+    }
+    folds = [s for s in created if "cross_validation_set" in {name.name for name in s.tables}]
+    assert (len(created), len(folds)) == (5, 3)
     features = [s for node, s in increment.statements if node == "training_features"]
     limits = [
         tree.literal(tree.fields(scan)["limit"])

@@ -24,6 +24,7 @@ from tests.bigquery.reference.check import (
     CLASS_COUNTS,
     CLASSES,
     PROJECT_DIR,
+    VALIDATION,
     Outcome,
     Pass,
     run_check,
@@ -162,7 +163,7 @@ def test_broken_branches_are_refused(sent: Sent, tmp_path: Path) -> None:
         assert text.count(good) == 1, f"{good!r} is not in {file} once"
         (project / file).write_text(text.replace(good, broken), encoding="utf-8")
     passes = [
-        Pass(node, ("run", "--select", node), (CLASSES, CLASS_COUNTS, BEST_CANDIDATE))
+        Pass(node, ("run", "--select", node), (CLASSES, CLASS_COUNTS, VALIDATION, BEST_CANDIDATE))
         for _, _, _, node, _ in BROKEN_BRANCHES
     ]
     outcome = run_check(tmp_path, passes, project_dir=project, catalogue=sent.outcome.catalogue)

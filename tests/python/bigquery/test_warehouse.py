@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows import ingest_files, ledger
+from flows import bigquery, ingest_files, ledger
 from flows.bigquery import BigQueryWarehouse
 from flows.contract import load_contract
 from flows.errors import NothingToDo, WarehouseError
@@ -83,6 +83,21 @@ def test_the_tables_of_the_contract_exist_with_its_types(settings: Settings) -> 
         assert not warehouse.exists("raw_deals")
         assert not warehouse.exists("nowhere.raw_deals")
         warehouse.ensure_tables()
+
+
+def test_tables_of_an_older_version_get_the_columns_they_lack(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_warehouse(settings) as warehouse:
+        log = warehouse.name("onedeal_serving.prediction_log")
+        warehouse.execute(f"drop table {log}")
+        warehouse.execute(f"create table {log} (request_id string)")
+        warehouse.execute(f"insert into {log} (request_id) values ('r1')")
+    # What a process knows of a table it does not ask again.
+    monkeypatch.setattr(bigquery, "_complete", set())
+    with open_warehouse(settings) as warehouse:
+        rows = warehouse.query(f"select request_id, scored_by from {log}")
+    assert rows == [{"request_id": "r1", "scored_by": None}]
 
 
 def test_append_matches_columns_by_name_and_counts(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The `model` materialization inside dbt, end to end on DuckDB."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,13 @@ def test_a_model_is_trained_referenced_and_scored_by_dbt(project: Path) -> None:
     assert query(project, "select count(*) from model_weights") == [(5,)]
 
 
+def test_an_option_can_depend_on_how_many_rows_there_are(project: Path) -> None:
+    assert train(project, {"ml_config": LOGISTIC | {"l2_reg": {"over_rows": 30}}}).success
+    ((rows,),) = query(project, "select count(*) from pairs_clean")
+    ((model,),) = query(project, "select model from match_model")
+    assert json.loads(str(model))["options"]["l2_reg"] == 30 / int(str(rows))
+
+
 def test_a_failed_training_leaves_the_old_model(project: Path) -> None:
     assert train(project, {"ml_config": LOGISTIC}).success
     before = query(project, "select model from match_model")
@@ -150,9 +158,14 @@ def test_one_class_is_an_error_that_names_model_label_and_class(project: Path) -
     assert "found 1 in " in message(result)
 
 
-@pytest.mark.parametrize("condition", ["is_match = 1", "false"])
-def test_an_untrainable_model_can_be_skipped(project: Path, condition: str) -> None:
-    meta = {"ml_config": LOGISTIC, "when_untrainable": "skip"}
+@pytest.mark.parametrize(
+    ("condition", "when_untrainable"),
+    [("is_match = 1", "skip"), ("false", "skip"), ("false", "skip_silently")],
+)
+def test_an_untrainable_model_can_be_skipped(
+    project: Path, condition: str, when_untrainable: str
+) -> None:
+    meta = {"ml_config": LOGISTIC, "when_untrainable": when_untrainable}
     result = train(project, meta, f"{TRAINING} where {condition}")
     assert result.success
     tables = query(project, "select table_name from duckdb_tables() where schema_name = 'main'")

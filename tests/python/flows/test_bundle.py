@@ -13,6 +13,8 @@ from flows import bundle
 from flows.agreement import check_agreement
 from flows.bundle import (
     MANIFEST,
+    WORDS_FILE,
+    Compiled,
     bundle_path,
     bundle_versions,
     current_version,
@@ -21,6 +23,14 @@ from flows.bundle import (
     remove_unfinished,
     switch_to,
     write_bundle,
+)
+from flows.bundle_index import (
+    CAPPED_BLOCKS,
+    DEAL_IDS,
+    DEALS,
+    PAIRING_KEYS,
+    SCREENED,
+    WORDS,
 )
 from flows.errors import BundleError
 from flows.settings import Settings
@@ -41,13 +51,14 @@ def sql_of(path: Path) -> dict[str, str]:
 def rewrite(settings: Settings, warehouse: Warehouse, sql: dict[str, str]) -> Path:
     """Write the champion's bundle again, with that SQL."""
     info = read_bundle(settings.current_bundle)
+    phrases = json.loads((settings.current_bundle / WORDS_FILE).read_text(encoding="utf-8"))
     return write_bundle(
         settings,
         warehouse,
         model_version=info.model_version,
         model_type=info.model_type,
         threshold=info.threshold,
-        sql=sql,
+        compiled=Compiled(sql, phrases),
     )
 
 
@@ -58,8 +69,9 @@ def test_it_holds_what_serving_needs(settings: Settings) -> None:
     assert info.features
     assert set(info.files) == {
         "model.json",
+        "words.json",
         "match_weights.parquet",
-        *(f"{name}.parquet" for name in bundle.RELATIONS),
+        *(DEALS, SCREENED, PAIRING_KEYS, DEAL_IDS, WORDS, CAPPED_BLOCKS),
         *(f"sql/{name}.sql" for name in bundle.STEPS.values()),
     }
 
@@ -73,9 +85,9 @@ def damage_content(path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "damage", "message"),
     [
-        ("deals.parquet", Path.unlink, "incomplete: deals.parquet is missing"),
+        ("deals.arrow", Path.unlink, "incomplete: deals.arrow is missing"),
         ("model.json", lambda path: path.write_text("{}"), "damaged: model.json has 2 bytes"),
-        ("tokens.parquet", damage_content, "damaged: tokens.parquet has other content"),
+        ("words.npy", damage_content, "damaged: words.npy has other content"),
         (MANIFEST, Path.unlink, "no serving bundle"),
         (MANIFEST, lambda path: path.write_text("{"), "can't be read"),
         (MANIFEST, lambda path: path.write_text("{}"), "can't be read"),

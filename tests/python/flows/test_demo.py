@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from flows.demo import demo
 from flows.errors import OnedealError
 from flows.retrain import Outcome
 from flows.settings import Settings
+from serving.matcher import Matcher
+from serving.schemas import MatchRequest, read
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -26,6 +30,16 @@ def test_three_days(tmp_path: Path) -> None:
     assert "Nothing was trained" in text and "counts twice" in text
     assert (result.home / "reports" / "latest.html").is_file()
     assert str(result.home / "warehouse.duckdb") in text
+    start, ask = (
+        shlex.split(line)
+        for line in text.splitlines()
+        if "ONEDEAL_API_KEY" in line or "curl" in line
+    )
+    assert start[-2:] == ["onedeal", "serve"] and f"ONEDEAL_HOME={result.home}" in start
+    (deal,) = read(MatchRequest, ask[-1].encode()).asked
+    with closing(Matcher.load(Settings(result.home, PROJECT).current_bundle)) as matcher:
+        (answer,) = matcher.match([{**deal.columns(), "deal_id": "new"}])
+    assert any(match.decision == "duplicate" for match in answer.matches)
 
 
 def test_no_made_up_deals_in_a_shared_warehouse(tmp_path: Path) -> None:

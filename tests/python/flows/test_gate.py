@@ -36,7 +36,7 @@ GOOD = Evaluation(
     calibration_error=0.02,
 )
 CHAMPION = replace(GOOD, model_version="old", average_precision=0.85)
-BETTER = Comparison("new", "old", 0.05, 0.02, 0.08, 200)
+BETTER = Comparison("new", "old", 0.05, 0.02, 0.08, 200, n_pairs=1000, n_positives=100)
 LIMITS = GateSettings()
 AGREES = Agreement(
     pairs=500, missing=0, feature_difference=0.0, worst_feature=None, probability_difference=1e-12
@@ -66,6 +66,7 @@ comparisons = st.one_of(
         difference_lower=differences,
         difference_upper=differences,
         replicates=st.just(200),
+        n_positives=st.integers(0, 100),
     ),
 )
 segments = st.lists(
@@ -116,7 +117,6 @@ def test_a_first_model_needs_the_floors_only() -> None:
 @pytest.mark.parametrize(
     ("candidate", "check"),
     [
-        (replace(GOOD, n_positives=LIMITS.min_positives - 1), "positives"),
         (replace(GOOD, average_precision=LIMITS.min_average_precision - 0.01), "average_precision"),
         (replace(GOOD, average_precision=None), "average_precision"),
         (replace(GOOD, precision=LIMITS.min_precision - 0.01), "precision"),
@@ -131,6 +131,29 @@ def test_floors(candidate: Evaluation, check: str) -> None:
         assert not decision.promote
         assert failed(decision) == [check]
         assert len(decision.sentences) == 1
+
+
+def test_a_first_model_is_not_judged_by_a_few_duplicates() -> None:
+    few = replace(GOOD, n_positives=LIMITS.min_positives - 1)
+    assert failed(decide(few, None, None, [], AGREES)) == ["positives"]
+
+
+def test_how_many_labels_it_takes_against_a_champion_is_for_the_interval_to_say() -> None:
+    few = replace(GOOD, n_positives=3)
+    enough = replace(BETTER, n_positives=LIMITS.min_compared_positives)
+    assert decide(few, CHAMPION, enough, [], AGREES).promote
+    wide = replace(enough, difference_lower=-0.01)
+    assert failed(decide(few, CHAMPION, wide, [], AGREES)) == ["margin"]
+    no_interval = replace(enough, n_positives=LIMITS.min_compared_positives - 1)
+    assert failed(decide(few, CHAMPION, no_interval, [], AGREES)) == ["positives"]
+
+
+def test_chance_does_not_count_as_miscalibration() -> None:
+    limit = LIMITS.max_calibration_error
+    few = replace(GOOD, calibration_error=limit * 1.4, calibration_error_by_chance=limit)
+    assert decide(few, CHAMPION, BETTER, [], AGREES).promote
+    worse = replace(few, calibration_error=limit * 1.5)
+    assert failed(decide(worse, CHAMPION, BETTER, [], AGREES)) == ["calibration"]
 
 
 @pytest.mark.parametrize(
@@ -151,15 +174,33 @@ def test_a_bundle_that_disagrees_is_not_promoted(agreement: Agreement) -> None:
 @pytest.mark.parametrize(
     "comparison",
     [
-        None,
         replace(BETTER, difference_lower=0.0),
         replace(BETTER, difference_lower=-0.01),
         replace(BETTER, difference_lower=None),
         replace(BETTER, difference_lower=math.nan),
     ],
 )
-def test_not_better_with_confidence_is_not_promoted(comparison: Comparison | None) -> None:
+def test_not_better_with_confidence_is_not_promoted(comparison: Comparison) -> None:
     assert failed(decide(GOOD, CHAMPION, comparison, [], AGREES)) == ["margin"]
+
+
+def test_better_probabilities_are_better_where_the_order_is_no_worse() -> None:
+    surer = replace(BETTER, difference_lower=-0.01, log_loss_difference=-0.1, log_loss_upper=-0.02)
+    decision = decide(GOOD, CHAMPION, surer, [], AGREES)
+    assert decision.promote
+    assert any("log loss, -0.100, is better" in sentence for sentence in decision.sentences)
+    for change in (
+        replace(surer, average_precision_difference=-0.001),
+        replace(surer, log_loss_upper=0.0),
+        replace(surer, log_loss_upper=None),
+    ):
+        assert failed(decide(GOOD, CHAMPION, change, [], AGREES)) == ["margin"]
+    unlabelled = replace(CHAMPION, model_type="fellegi_sunter")
+    assert failed(decide(GOOD, unlabelled, surer, [], AGREES)) == ["margin"]
+
+
+def test_not_compared_is_not_promoted() -> None:
+    assert failed(decide(GOOD, CHAMPION, None, [], AGREES)) == ["positives", "margin"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +234,6 @@ def test_never_below_a_floor(
     assert decision.promote == (not failed(decision))
     assert all(reason.sentence.endswith(".") for reason in decision.reasons)
     if decision.promote:
-        assert candidate.n_positives >= limits.min_positives
         assert (candidate.average_precision or 0) >= limits.min_average_precision
         assert (candidate.precision or 0) >= limits.min_precision
         assert candidate.calibration_error is not None
@@ -201,9 +241,12 @@ def test_never_below_a_floor(
         assert agreement.pairs > 0 and not agreement.missing
         assert agreement.feature_difference <= limits.max_agreement_difference
         assert agreement.probability_difference <= limits.max_agreement_difference
-        if champion is not None:
+        if champion is None:
+            assert candidate.n_positives >= limits.min_positives
+        else:
             assert comparison is not None and comparison.difference_lower is not None
             assert comparison.difference_lower > 0
+            assert comparison.n_positives >= limits.min_compared_positives
 
 
 @given(evaluations, segments)
@@ -211,7 +254,7 @@ def test_a_candidate_identical_to_the_champion_is_not_promoted(
     champion: Evaluation, segments: list[Segment]
 ) -> None:
     same = [replace(s, candidate_average_precision=s.champion_average_precision) for s in segments]
-    comparison = Comparison("new", "old", 0.0, 0.0, 0.0, 200)
+    comparison = Comparison("new", "old", 0.0, 0.0, 0.0, 200, n_positives=100)
     assert not decide(champion, champion, comparison, same, AGREES).promote
 
 
@@ -224,19 +267,20 @@ def test_a_larger_lower_bound_never_hurts(
     more: float,
 ) -> None:
     def promoted(bound: float) -> bool:
-        comparison = Comparison("new", "old", bound, bound, bound, 200)
+        comparison = Comparison("new", "old", bound, bound, bound, 200, n_positives=100)
         return decide(candidate, CHAMPION, comparison, segments, agreement).promote
 
     assert not promoted(lower) or promoted(lower + more)
 
 
 @given(evaluations, comparisons, segments, agreements)
-def test_a_champion_never_lowers_the_bar(
+def test_a_champion_lowers_no_bar_but_that_of_how_many_labels(
     candidate: Evaluation,
     comparison: Comparison | None,
     segments: list[Segment],
     agreement: Agreement,
 ) -> None:
+    candidate = replace(candidate, n_positives=max(candidate.n_positives, LIMITS.min_positives))
     against = decide(candidate, CHAMPION, comparison, segments, agreement).promote
     assert not against or decide(candidate, None, None, segments, agreement).promote
 
@@ -265,6 +309,20 @@ def test_what_a_candidate_does_on_all_pairs_stands_above_the_labelled_ones() -> 
     ranks_labels = replace(GOOD, model_version="ranks labels", estimated_f1_score=0.8)
     finds_pairs = replace(GOOD, average_precision=0.89, estimated_f1_score=0.9)
     assert choose([ranks_labels, finds_pairs]) == finds_pairs
+
+
+def test_of_few_labels_the_surest_goes_to_the_gate() -> None:
+    sure = replace(GOOD, model_version="sure", n_pairs=25, estimated_f1_score=0.7)
+    lucky = replace(GOOD, model_version="lucky", n_pairs=25, estimated_f1_score=0.9)
+    unlabelled = replace(lucky, model_version="same", model_type="fellegi_sunter")
+    on_folds = Comparison("sure", "old", 0.05, 0.01, 0.09, 200, n_pairs=100, n_positives=40)
+    comparisons = [
+        on_folds,
+        Comparison("lucky", "old", 0.1, -0.2, 0.3, 200, n_pairs=25, n_positives=8),
+        Comparison("same", "old", 0.0, 0.02, 0.0, 200, n_pairs=25, n_positives=8),
+    ]
+    assert choose([sure, lucky, unlabelled], comparisons) == sure
+    assert choose([sure, lucky], [replace(on_folds, n_pairs=25), comparisons[1]]) == lucky
 
 
 UNLABELLED = UnlabelledEvaluation(
@@ -325,3 +383,10 @@ def test_verdicts_judge_from_the_gate_s_own_floor_on() -> None:
     assert can_be_judged([enough])
     assert not can_be_judged([replace(enough, n_positives=LIMITS.min_positives - 1)])
     assert not can_be_judged([])
+
+
+def test_verdicts_judge_against_a_champion_from_few_duplicates_on() -> None:
+    few = replace(GOOD, n_positives=3)
+    enough = replace(BETTER, n_positives=LIMITS.min_compared_positives)
+    assert can_be_judged([few], [enough])
+    assert not can_be_judged([few], [replace(enough, n_positives=enough.n_positives - 1)])

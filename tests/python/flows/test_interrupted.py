@@ -6,15 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from duckdb_bqml.model import load_model
 from flows import bundle, ledger
-from flows.bundle import MODEL_FILE, open_bundle, read_bundle, run_sql
+from flows.bundle import MODEL_FILE, read_bundle
+from flows.bundle_matching import Comparer
 from flows.deploy import CHAMPION_MODEL, CHAMPION_WEIGHTS, kept_versions
 from flows.ledger import Event
 from flows.settings import Settings
@@ -104,10 +105,9 @@ def assert_serving(settings: Settings, *champions: str) -> None:
         deals = "from onedeal_raw.raw_deals where amount is not null order by _ingested_at limit 1"
         deal = warehouse.arrow(f"select 'incoming' as deal_id, * exclude (deal_id) {deals}")
         twin = warehouse.query(f"select deal_id {deals}")[0]["deal_id"]
-    with open_bundle(settings.current_bundle) as connection:
-        connection.register("incoming_deals", deal)
-        run_sql(connection, settings.current_bundle)
-        features: pa.Table = connection.sql("select * from pair_features").to_arrow_table()
+    with closing(Comparer(settings.current_bundle)) as comparer:
+        incoming = comparer.take_in(deal)
+        features = comparer.features(incoming, comparer.candidates(incoming)).table()
     pairs = features.select(["deal_id_a", "deal_id_b"]).to_pylist()
     assert {"incoming", twin} in [set(pair.values()) for pair in pairs]
     model = load_model((settings.current_bundle / MODEL_FILE).read_text(encoding="utf-8"))

@@ -703,11 +703,12 @@ def store(warehouse: Warehouse, made: RunReport) -> None:
     warehouse.execute(
         "create table onedeal.model_comparison (model_version varchar, champion_version varchar, "
         "average_precision_difference double, difference_lower double, difference_upper double, "
-        "replicates bigint)"
+        "replicates bigint, n_pairs bigint, n_positives bigint, log_loss_difference double, "
+        "log_loss_upper double)"
     )
     if made.comparison:
         warehouse.execute(
-            "insert into onedeal.model_comparison values (?, ?, ?, ?, ?, ?)",
+            "insert into onedeal.model_comparison values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             tuple(vars(made.comparison).values()),
         )
     warehouse.execute(

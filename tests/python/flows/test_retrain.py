@@ -148,7 +148,7 @@ def test_models_made_by_hand_are_not_dropped(home_at: HomeAt) -> None:
 
 def test_a_lost_bundle_is_written_anew(home_at: HomeAt) -> None:
     settings = home_at("second")
-    (settings.current_bundle / "deals.parquet").unlink()
+    (settings.current_bundle / "deals.arrow").unlink()
     repaired = retrain(settings).repaired
     assert repaired == (f"wrote the bundle of {champion_of(settings)} anew",)
     assert retrain(settings).repaired == ()

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +124,17 @@ def train(settings: Settings, name: str) -> None:
     (folder / "sql").mkdir(parents=True, exist_ok=True)
     step = folder / "sql" / f"{bundle.STEPS['pair_features']}.sql"
     step.write_text("select * from compared_pairs")
-    manifest = {
-        "model_version": version,
-        "model_type": "logistic_reg",
-        "threshold": 0.5,
-        "created_at": "2026-08-01T12:00:00Z",
-        "features": FEATURES,
-        "files": {},
-    }
-    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    manifest = bundle.BundleInfo(
+        model_version=version,
+        model_type="logistic_reg",
+        threshold=0.5,
+        created_at="2026-08-01T12:00:00Z",
+        features=FEATURES,
+        deal_columns={},
+        newest_change=None,
+        files={},
+    )
+    (folder / bundle.MANIFEST).write_text(json.dumps(asdict(manifest)))
 
 
 def crown(settings: Settings, name: str, event: str, **more: Any) -> None:

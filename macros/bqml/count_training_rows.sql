@@ -1,5 +1,5 @@
 {# Plain SQL on both engines: nothing to dispatch. #}
-{% macro check_is_trainable(sql) %}
+{% macro count_training_rows(sql) %}
     {%- set options = ml_config() -%}
     {%- set label = (options.get('input_label_cols') or ['label'])[0] -%}
     {%- set counts = run_query(
@@ -9,7 +9,7 @@
         ~ 'group by 1\norder by 1\nlimit 51'
     ) -%}
     {%- if counts.rows | length >= 2 -%}
-        {{ return(true) }}
+        {{ return(counts.rows | map(attribute=1) | map('int') | sum) }}
     {%- endif -%}
 
     {%- set found = [] -%}
@@ -18,9 +18,12 @@
     {%- endfor -%}
     {%- set message = "Model '" ~ model.name ~ "' needs two classes in its label column '" ~ label
         ~ "' to learn from; found " ~ (found | join(', ') or 'no labelled row') ~ '.' -%}
-    {%- if config.get('meta', {}).get('when_untrainable') == 'skip' -%}
+    {%- set when_untrainable = config.get('meta', {}).get('when_untrainable') -%}
+    {%- if when_untrainable == 'skip' -%}
         {%- do exceptions.warn(message ~ ' Nothing was trained.') -%}
-        {{ return(false) }}
+    {%- endif -%}
+    {%- if when_untrainable in ['skip', 'skip_silently'] -%}
+        {{ return(0) }}
     {%- endif -%}
     {{ exceptions.raise_compiler_error(
         message ~ " Label more rows, or set meta.when_untrainable to 'skip'."

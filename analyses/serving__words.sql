@@ -1,0 +1,2 @@
+-- incoming_clean. Gives the words of the incoming deals.
+{{ deal_words('incoming_clean') }}

@@ -1,0 +1,43 @@
+{# The folds that models are trained without, beside the validation set. #}
+{% macro cross_validation_folds() %}
+    {{ return([1, 2, 3]) }}
+{% endmacro %}
+
+{# The pairs that the logistic regression without a fold is trained on. #}
+{% macro pairs_without_fold(fold) -%}
+    select
+        is_duplicate,
+        {{ model_feature_names('logistic_reg') | join(',\n        ') }}
+
+    from (
+        {{ with_match_weight(
+            ref('cross_validation_set'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
+        ) }}
+    ) as weighed
+
+    where fold <> {{ fold }}
+{%- endmacro %}
+
+{# The folds without which there are pairs of both kinds to learn from, and which have pairs themselves. #}
+{% macro trainable_folds() %}
+    {% set pairs = ref('cross_validation_set') %}
+    {% if not execute or load_relation(pairs) is none %}
+        {{ return(cross_validation_folds()) }}
+    {% endif %}
+    {% set counts = run_query(
+        "select fold, sum(is_duplicate) as duplicates, count(*) as pairs from " ~ pairs ~ " group by fold"
+    ) %}
+    {% set totals = namespace(duplicates=0, pairs=0) %}
+    {% for row in counts.rows %}
+        {% set totals.duplicates = totals.duplicates + row[1] | int %}
+        {% set totals.pairs = totals.pairs + row[2] | int %}
+    {% endfor %}
+    {% set trainable = [] %}
+    {% for row in counts.rows if row[0] | int in cross_validation_folds() %}
+        {% set duplicates = totals.duplicates - row[1] | int %}
+        {% if 0 < duplicates < totals.pairs - row[2] | int %}
+            {% do trainable.append(row[0] | int) %}
+        {% endif %}
+    {% endfor %}
+    {{ return(trainable | sort) }}
+{% endmacro %}

@@ -1,0 +1,3 @@
+{{ config(alias='deal_duplicate_model__' ~ candidate_version('logistic_fold_1')) }}
+
+{{ pairs_without_fold(1) }}

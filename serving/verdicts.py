@@ -1,0 +1,158 @@
+"""Verdicts of people: each becomes one `review` label, however often it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flows.errors import InputRejected
+from flows.settings import Settings
+from serving.durable_queue import connect, transaction
+from serving.outbox import LogState, Outbox
+from serving.sinks import Sink, verdict_delivery
+
+LABEL_SOURCE = "review"
+RECORDED_FILE = "recorded.sqlite"
+REMEMBERED = timedelta(days=90)
+"""How long a verdict that is sent again is known to be the same."""
+
+log = logging.getLogger(__name__)
+
+
+class Verdicts:
+    """Takes verdicts and delivers them as rows of `onedeal_raw.deal_labels`.
+
+    Processes on one directory remember together which verdicts there were. Safe to use from many
+    threads.
+    """
+
+    def __init__(self, directory: Path, sink: Sink, *, every: float = 1.0) -> None:
+        """directory: of the queues and of what is remembered. every: seconds between deliveries."""
+        self._outbox = Outbox(directory, sink, every=every)
+        self._file = directory / RECORDED_FILE
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, *, every: float | None = None) -> Verdicts:
+        """The verdicts of a home and its target; as `PredictionLog.open`."""
+        delivery = verdict_delivery(settings)
+        directory = settings.queues_dir / "verdicts"
+        return cls(directory, delivery.sink, every=delivery.every if every is None else every)
+
+    def record(
+        self,
+        *,
+        deal_id_a: str,
+        deal_id_b: str,
+        is_duplicate: bool,
+        labelled_by: str,
+        labelled_at: datetime,
+        request_id: str | None = None,
+    ) -> bool:
+        """Keep a verdict; whether it is a new one.
+
+        It is the same as before when the last verdict of this hand on this pair, about this
+        request (without one: of this time), said the same. labelled_at: with its zone, or UTC
+        without. It is on the disk when this returns. Raises InputRejected for a deal paired with
+        itself.
+        """
+        if deal_id_a == deal_id_b:
+            raise InputRejected(
+                f"A verdict pairs the deal {deal_id_a!r} with itself; give two deals."
+            )
+        told = _utc(labelled_at)
+        subject = _subject(deal_id_a, deal_id_b, labelled_by, request_id or told.isoformat())
+        with self._lock:
+            at, is_kept = self._remember(subject, is_duplicate, told)
+            if is_kept:
+                return False
+            self._outbox.append(
+                [
+                    {
+                        "deal_id_a": min(deal_id_a, deal_id_b),
+                        "deal_id_b": max(deal_id_a, deal_id_b),
+                        "is_duplicate": is_duplicate,
+                        # Of a verdict that was begun before: the same row, which counts once.
+                        "labelled_at": at,
+                        "labelled_by": labelled_by,
+                        "label_source": LABEL_SOURCE,
+                    }
+                ]
+            )
+            self._confirm(subject)
+        return True
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Deliver what waits without delay; whether all was delivered within `timeout` seconds."""
+        return self._outbox.flush(timeout)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Deliver what waits, for `timeout` seconds at most; what is left stays on the disk."""
+        self._outbox.close(timeout)
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @property
+    def state(self) -> LogState:
+        """How the deliveries stand."""
+        return self._outbox.state
+
+    def _remember(self, subject: str, is_duplicate: bool, told: datetime) -> tuple[datetime, bool]:
+        """The time of the verdict, and whether it was kept before."""
+        try:
+            memory = self._memory()
+            # Another process may be told the same at this moment.
+            with transaction(memory):
+                found = memory.execute(
+                    "select is_duplicate, labelled_at, is_kept from verdicts where subject = ?",
+                    (subject,),
+                ).fetchone()
+                if found is not None and bool(found[0]) is is_duplicate:
+                    return datetime.fromisoformat(found[1]), bool(found[2])
+                memory.execute(
+                    "insert or replace into verdicts values (?, ?, ?, false)",
+                    (subject, is_duplicate, told.isoformat()),
+                )
+        except (OSError, sqlite3.Error) as error:
+            # Better a label twice, which counts as one hand's, than none.
+            log.error("can't tell whether a verdict is a new one (%s); it is taken for one", error)
+        return told, False
+
+    def _confirm(self, subject: str) -> None:
+        with suppress(sqlite3.Error, OSError):
+            self._memory().execute(
+                "update verdicts set is_kept = true where subject = ?", (subject,)
+            )
+
+    def _memory(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            connection = connect(self._file)
+            connection.execute(
+                "create table if not exists verdicts "
+                "(subject text primary key, is_duplicate, labelled_at text, is_kept) without rowid"
+            )
+            until = _utc(datetime.now(UTC) - REMEMBERED).isoformat()
+            connection.execute("delete from verdicts where labelled_at < ?", (until,))
+            connection.execute("pragma wal_autocheckpoint = 1000")
+            self._connection = connection
+        return self._connection
+
+
+def _subject(deal_id_a: str, deal_id_b: str, labelled_by: str, about: str) -> str:
+    """What a verdict is about and whose it is, without telling a name."""
+    parts = [*sorted((deal_id_a, deal_id_b)), labelled_by, about]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _utc(time: datetime) -> datetime:
+    return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,228 @@
+"""The service's bundle is swapped while it answers, and new deals are found without a restart."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows import deploy, new_deals
+from flows.bundle import bundle_versions, current_version, read_manifest, switch_to
+from flows.ingest import ingest_deals
+from flows.new_deals import deals_beside, new_deal_files, publish_new_deals, remove_covered_files
+from flows.score import score
+from flows.settings import Settings
+from flows.warehouse import open_warehouse
+from serving.champion import Champion
+from serving.matcher import Matcher
+
+HomeAt = Callable[[str], Settings]
+DEAL: dict[str, Any] = {
+    "deal_id": "a",
+    "deal_name": "Quartermaster Zyxgrove rollout",
+    "company_name": "Zyxgrove",
+    "company_domain": "zyxgrove.example",
+}
+
+
+@pytest.fixture
+def bundles(stages: Path, tmp_path: Path) -> Settings:
+    """A home with two bundles and nothing else; `current` is the second."""
+    shutil.copytree(stages / "second" / "bundles", tmp_path / "bundles", symlinks=True)
+    return Settings(tmp_path, Path(__file__).resolve().parents[3])
+
+
+@contextmanager
+def watching(settings: Settings, every: float = 0.02) -> Iterator[Champion]:
+    champion = Champion(settings.current_bundle, every=every)
+    champion.start()
+    try:
+        yield champion
+    finally:
+        champion.close()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def matcher_of(champion: Champion) -> Matcher:
+    assert champion.matcher is not None
+    return champion.matcher
+
+
+def answers(champion: Champion, version: str) -> bool:
+    return champion.state.model_version == version
+
+
+def found(champion: Champion, deal: dict[str, Any]) -> set[str]:
+    (answer,) = matcher_of(champion).match([deal])
+    return {match.candidate_deal_id for match in answer.matches}
+
+
+def test_another_bundle_takes_over_between_two_requests(bundles: Settings) -> None:
+    first, second = bundle_versions(bundles)
+    with watching(bundles) as champion:
+        old = matcher_of(champion)
+        assert champion.state.model_version == old.info.model_version == second
+        freed = weakref.ref(old)
+        switch_to(bundles, first)
+        eventually(lambda: champion.state.model_version == first)
+        # A request that is under way ends with what it began with.
+        assert old.match([DEAL])[0].model_version == second
+        assert matcher_of(champion).match([DEAL])[0].model_version == first
+        del old
+        gc.collect()
+        assert freed() is None
+
+
+def test_requests_during_swaps_are_answered(bundles: Settings) -> None:
+    versions = bundle_versions(bundles)
+    seen, failures, ending = set(), [], threading.Event()
+
+    def ask(champion: Champion) -> None:
+        while not ending.is_set():
+            try:
+                seen.add(matcher_of(champion).match([DEAL])[0].model_version)
+            except Exception as error:
+                failures.append(error)
+
+    with watching(bundles) as champion:
+        threads = [threading.Thread(target=ask, args=(champion,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for version in (*versions, *versions):
+            switch_to(bundles, version)
+            eventually(partial(answers, champion, version))
+        ending.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert seen == set(versions)
+
+
+@pytest.mark.parametrize("damage", ["a file is missing", "other content", "other format", "gone"])
+def test_a_broken_bundle_is_refused_and_the_old_one_answers(bundles: Settings, damage: str) -> None:
+    first, second = bundle_versions(bundles)
+    path = bundles.bundles_dir / first
+    if damage == "a file is missing":
+        (path / "deals.arrow").unlink()
+    elif damage == "other content":
+        content = bytearray((path / "deals.arrow").read_bytes())
+        content[len(content) // 2] ^= 1
+        (path / "deals.arrow").write_bytes(content)
+    elif damage == "other format":
+        manifest = json.loads((path / "bundle.json").read_text())
+        (path / "bundle.json").write_text(json.dumps({**manifest, "format_version": 1}))
+    else:
+        shutil.rmtree(path)
+    with watching(bundles) as champion:
+        switch_to(bundles, first)
+        eventually(lambda: champion.state.refused)
+        assert champion.state.refused_since is not None
+        assert champion.state.model_version == second
+        assert matcher_of(champion).match([DEAL])[0].model_version == second
+        switch_to(bundles, second)
+        eventually(lambda: champion.state.refused is None)
+        assert champion.state.refused_since is None
+
+
+def test_the_first_bundle_may_come_later(bundles: Settings) -> None:
+    version = current_version(bundles)
+    assert version is not None
+    bundles.current_bundle.unlink()
+    with watching(bundles) as champion:
+        assert champion.matcher is None
+        assert "no serving bundle" in str(champion.state.refused)
+        switch_to(bundles, version)
+        eventually(lambda: champion.state.model_version == version)
+
+
+def test_remembered_deals_go_over_to_the_next_bundle(bundles: Settings) -> None:
+    first, _ = bundle_versions(bundles)
+    with watching(bundles) as champion:
+        matcher_of(champion).match([DEAL], remember=True)
+        assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
+        switch_to(bundles, first)
+        eventually(lambda: champion.state.model_version == first)
+        assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
+
+
+def test_a_damaged_file_of_new_deals_is_told_and_passed_over(bundles: Settings) -> None:
+    bundles.new_deals_dir.mkdir()
+    (bundles.new_deals_dir / "29990101t000000000000.parquet").write_bytes(b"half")
+    with watching(bundles) as champion:
+        assert "29990101t000000000000.parquet" in str(champion.state.new_deals_error)
+        assert matcher_of(champion).match([DEAL])
+
+
+def write_deals(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_ingested_deals_are_found_without_a_restart(
+    home_at: HomeAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = home_at("second")
+    updated = {"updated_at": "2026-09-01 10:00:00"}
+    with watching(settings) as champion:
+        version = champion.state.model_version
+        assert not found(champion, {**DEAL, "deal_id": "b"})
+        # Somebody asked about it before it was ingested, under another name.
+        matcher_of(champion).match([{**DEAL, "deal_name": "Zyxgrove"}], remember=True)
+        ingest_deals(settings, [write_deals(tmp_path / "1.parquet", [{**DEAL, **updated}])])
+        eventually(lambda: champion.state.new_deals)
+        (match,) = matcher_of(champion).match([{**DEAL, "deal_id": "b"}])[0].matches
+        assert match.candidate_deal_id == "a"
+        assert match.features["name_equal"] == 1
+        files = new_deal_files(settings)
+        # An older version arrives later: it changes nothing.
+        older = {**DEAL, "deal_name": "Something else", "updated_at": "2026-08-01 10:00:00"}
+        ingest_deals(settings, [write_deals(tmp_path / "2.parquet", [older])])
+        assert new_deal_files(settings) == files
+        # What an ingest did not leave, the next command does.
+        files[-1].unlink()
+        with open_warehouse(settings) as warehouse:
+            assert publish_new_deals(settings, warehouse) == 1
+            assert publish_new_deals(settings, warehouse) == 0
+        assert new_deal_files(settings) == files
+        # Once there are many, the bundle is written anew with them, and they are counted once.
+        monkeypatch.setattr(deploy, "MOST_NEW_DEALS", 1)
+        loaded_at = champion.state.loaded_at
+        assert deals_beside(settings, read_manifest(settings.current_bundle)) == 1
+        score(settings)
+        assert deals_beside(settings, read_manifest(settings.current_bundle)) == 0
+        eventually(lambda: champion.state.loaded_at != loaded_at)
+        assert champion.state.model_version == version
+        assert matcher_of(champion).added == 0
+        assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
+
+
+def test_files_that_every_bundle_covers_are_removed(bundles: Settings) -> None:
+    bundles.new_deals_dir.mkdir()
+    newest = [
+        new_deals.newest_change(read_manifest(bundles.bundles_dir / version))
+        for version in bundle_versions(bundles)
+    ]
+    older, newer = sorted(moment for moment in newest if moment is not None)
+    assert older < newer
+    for moment in (older, newer):
+        (bundles.new_deals_dir / f"{moment:%Y%m%dt%H%M%S%f}.parquet").touch()
+    assert len(remove_covered_files(bundles)) == 1
+    assert len(new_deal_files(bundles)) == 1

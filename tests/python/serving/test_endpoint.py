@@ -1,0 +1,226 @@
+"""Scores of Vertex AI's endpoint, and what answers when it does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from google.api_core import exceptions as google
+from google.cloud import aiplatform_v1 as v1
+
+from flows.contract import load_contract
+from flows.settings import Settings
+from serving.prediction_log import PredictionLog
+from serving.sinks import FileSink
+from tests.python.conftest import PROJECT
+from tests.python.serving.serve import Server, serve
+from tests.vertex.rest import serve_rest
+from tests.vertex.service import VertexService
+
+PARENT = "projects/my-project/locations/europe-west4"
+CHAMPION, CANARY = "20260801t000000_aaaaaa_logistic", "20260802t000000_bbbbbb_logistic"
+SAID = {CHAMPION: 0.875, CANARY: 0.25}
+"""What each version says of any pair."""
+
+
+@dataclass
+class Place:
+    """A service on the target `prod`, and the endpoint that it asks."""
+
+    server: Server
+    vertex: VertexService
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The log's rows, delivered to files in BigQuery's place."""
+        self.server.stop()
+        home = self.server.settings.home
+        schema = load_contract(PROJECT).table("prediction_log").arrow_schema()
+        sink = FileSink(home / "delivered", schema, day_of="predicted_at")
+        PredictionLog(self.server.settings.queues_dir / "predictions", sink).close()
+        files = (home / "delivered").rglob("*.parquet")
+        return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+    def metric(self, name: str) -> float:
+        text = self.server.get("/metrics").text
+        return float(next(li for li in text.splitlines() if li.startswith(name)).split()[-1])
+
+
+def endpoint() -> VertexService:
+    """The champion and a canary, half of the traffic each."""
+    vertex = VertexService(
+        lambda model, instances: [SAID[model.labels["onedeal_version"]]] * len(instances)
+    )
+    name = f"{PARENT}/models/onedeal"
+    deployed, split = [], {}
+    for number, version in enumerate((CHAMPION, CANARY), 1):
+        model = v1.Model(name=name, version_id=str(number), labels={"onedeal_version": version})
+        vertex.models.setdefault(name, {})[str(number)] = model
+        deployed.append(
+            v1.DeployedModel(
+                id=f"90{number}", model=name, model_version_id=str(number), display_name=version
+            )
+        )
+        split[f"90{number}"] = 50
+    vertex.endpoints[f"{PARENT}/endpoints/onedeal"] = v1.Endpoint(
+        name=f"{PARENT}/endpoints/onedeal", deployed_models=deployed, traffic_split=split
+    )
+    return vertex
+
+
+@contextmanager
+def new_place(home: Path, trained: Settings, *, with_model: bool) -> Iterator[Place]:
+    version = trained.current_bundle.readlink().name
+    shutil.copytree(trained.bundles_dir / version, home / "bundles" / version)
+    (home / "bundles" / "current").symlink_to(version)
+    if not with_model:
+        manifest = home / "bundles" / version / "bundle.json"
+        document = json.loads(manifest.read_text())
+        del document["files"]["model.json"]
+        manifest.write_text(json.dumps(document))
+        (manifest.parent / "model.json").unlink()
+    vertex = endpoint()
+    with serve_rest(vertex) as address:
+        target = {
+            "type": "bigquery",
+            "method": "oauth-secrets",
+            "token": "ya29.a-secret-token",
+            "project": "my-project",
+            "schema": "onedeal",
+            "location": "EU",
+            # Nobody is there: the log waits on the disk.
+            "api_endpoint": "http://127.0.0.1:9",
+            "vertex": {"api_endpoint": address},
+        }
+        profile = {"onedeal": {"target": "prod", "outputs": {"prod": target}}}
+        (home / "profiles.yml").write_text(yaml.safe_dump(profile))
+        environment = {
+            "DBT_PROFILES_DIR": str(home),
+            "DO_NOT_TRACK": "1",
+            "ONEDEAL_ENDPOINT_SECONDS": "0.5",
+            # Of dbt's and Google's libraries.
+            "PYTHONWARNINGS": "default",
+        }
+        with serve(Settings(home, PROJECT, "prod"), environment) as server:
+            yield Place(server, vertex)
+
+
+def known(deals: list[dict[str, Any]], number: int = 0) -> dict[str, Any]:
+    return {**deals[number], "deal_id": f"asked-{number}"}
+
+
+def test_the_endpoint_answers_and_the_bundle_when_it_fails(
+    trained: Settings, tmp_path: Path, deals: list[dict[str, Any]]
+) -> None:
+    with new_place(tmp_path, trained, with_model=True) as place:
+        server, vertex = place.server, place.vertex
+        answers = [server.match(known(deals, n), floor=0) for n in range(12)]
+        by_version = {one["model_version"] for one in answers}
+        assert by_version == {CHAMPION, CANARY}
+        for answer in answers:
+            assert answer["scored_by"] == "endpoint"
+            for match in answer["matches"]:
+                assert match["probability"] == SAID[answer["model_version"]]
+                assert match["reasons"]
+        # The names of what is deployed are read once.
+        assert vertex.calls.count("GetEndpoint") == 1
+        sent = next(request for call, request in vertex.requests if call == "Predict")
+        assert "match_weight" in dict(sent.instances[0])
+        # Deals that are compared with none cost no call.
+        asked = vertex.calls.count("Predict")
+        assert server.match({})["compared"] == 0
+        assert vertex.calls.count("Predict") == asked
+
+        # An error, then a slow answer, then an answer of another form: the bundle answers.
+        vertex.faults["Predict"] = [google.InternalServerError("boom")]
+        failed = [server.match(known(deals, 20))]
+        vertex.delay = 2.0
+        began = time.monotonic()
+        failed.append(server.match(known(deals, 21)))
+        assert time.monotonic() - began < 1.5
+        vertex.delay = 0.0
+        failed.append(server.match(known(deals, 22)))
+        assert [one["scored_by"] for one in failed] == ["bundle", "bundle", "endpoint"]
+        vertex.faults["Predict"] = [google.TooManyRequests("quota")] * 3
+        for number in range(23, 26):
+            assert server.match(known(deals, number))["scored_by"] == "bundle"
+        assert place.metric("onedeal_endpoint_resting") == 1
+        asked = vertex.calls.count("Predict")
+        assert server.match(known(deals, 26))["scored_by"] == "bundle"
+        assert vertex.calls.count("Predict") == asked
+        assert server.get("/readyz").status_code == 200
+
+        said = "".join(server.text)
+        assert "a-secret-token" not in said
+        rows = place.logged()
+    bundles = trained.current_bundle.readlink().name
+    versions = {row["deal_id"]: row["model_version"] for row in rows}
+    for number, answer in enumerate(answers):
+        assert versions[f"asked-{number}"] == answer["model_version"]
+    assert {versions[f"asked-{number}"] for number in (20, 21, 23, 24, 25, 26)} == {bundles}
+    scored_by = {row["deal_id"]: row["scored_by"] for row in rows}
+    assert (scored_by["asked-0"], scored_by["asked-20"]) == ("endpoint", "bundle")
+
+
+def test_without_a_model_in_the_bundle_the_endpoint_is_needed(
+    trained: Settings, tmp_path: Path, deals: list[dict[str, Any]]
+) -> None:
+    with new_place(tmp_path, trained, with_model=False) as place:
+        server, vertex = place.server, place.vertex
+        assert server.match(known(deals))["scored_by"] == "endpoint"
+        vertex.faults["Predict"] = [google.InternalServerError("boom")] * 3
+        for number in range(1, 4):
+            answer = server.post("/v1/match", {"deal": known(deals, number)})
+            assert answer.status_code == 503
+            assert "endpoint of Vertex AI does not answer" in answer.json()["error"]["message"]
+        ready = server.get("/readyz")
+        assert ready.status_code == 503 and "holds no model" in ready.json()["error"]["message"]
+        # It rests, then is asked again by the first request, and all is well.
+        deadline = time.monotonic() + 20
+        while server.post("/v1/match", {"deal": known(deals, 4)}).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert server.get("/readyz").status_code == 200
+        refused = server.post("/predict", {"instances": [{}]})
+        assert refused.status_code == 503
+        rows = place.logged()
+    # What nobody scored stands there without a probability: the canary's judge counts it.
+    unscored = [row for row in rows if row["deal_id"] == "asked-1"]
+    assert unscored and {row["probability"] for row in unscored} == {None}
+    assert all(json.loads(row["features"]) for row in unscored)
+
+
+def test_without_a_model_and_without_an_endpoint_it_is_not_ready(
+    trained: Settings, tmp_path: Path
+) -> None:
+    version = trained.current_bundle.readlink().name
+    shutil.copytree(trained.bundles_dir / version, tmp_path / "bundles" / version)
+    (tmp_path / "bundles" / "current").symlink_to(version)
+    manifest = tmp_path / "bundles" / version / "bundle.json"
+    document = json.loads(manifest.read_text())
+    del document["files"]["model.json"]
+    manifest.write_text(json.dumps(document))
+    with serve(Settings(tmp_path, PROJECT), ready=False) as server:
+        deadline = time.monotonic() + 30
+        while "no part vertex" not in (answer := server.get("/readyz")).text:
+            assert answer.status_code == 503 and time.monotonic() < deadline
+            time.sleep(0.05)
+        assert server.post("/v1/match", {"deal": {}}).status_code == 503
+        assert server.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("answer", [{}, {"is_duplicate_probs": [1], "is_duplicate_values": ["0"]}])
+def test_an_answer_of_another_form(answer: dict[str, Any]) -> None:
+    from flows.errors import VertexError
+    from flows.vertex_canary import read_probability
+
+    with pytest.raises(VertexError, match="is_duplicate_values with 1"):
+        read_probability(answer)

@@ -1,0 +1,129 @@
+"""Reasons: every feature has words, and those of a Fellegi-Sunter model are its comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from duckdb_bqml.logistic import LogisticEstimator
+from duckdb_bqml.model import Model
+from duckdb_bqml.preprocessing import NumericFeature
+from flows.bundle import MANIFEST, MODEL_FILE, BundleInfo, read_manifest
+from flows.fellegi_sunter import FEATURE, as_stored_model
+from flows.versions import FELLEGI_SUNTER
+from serving.answers import Reason
+from serving.matcher import Matcher
+from serving.reasons import Phrase, Reasons, phrases_of, told_as
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def columns_of(file: str, model: str) -> list[dict[str, Any]]:
+    document = yaml.safe_load((PROJECT / "models" / file).read_text(encoding="utf-8"))
+    (found,) = (one for one in document["models"] if one["name"] == model)
+    columns: list[dict[str, Any]] = found["columns"]
+    return columns
+
+
+def test_every_feature_has_words_of_its_own(stages: Path) -> None:
+    columns = [
+        *columns_of("features/_features__models.yml", "deal_pair_features"),
+        *columns_of("inference/_inference__models.yml", "deal_predictions"),
+    ]
+    words = {c["name"]: c["config"]["meta"] for c in columns if "config" in c}
+    phrases = phrases_of(words)
+    for bundle in (stages / "second" / "bundles").glob("2*"):
+        assert {told_as(one) for one in read_manifest(bundle).features} <= set(phrases)
+    numeric = [c["name"] for c in columns if c.get("data_type") == "float64"]
+    assert set(phrases) == {*numeric, FEATURE}
+    # No reader can tell two features apart that say the same; those that mean the same may.
+    by_text: dict[str, set[str]] = {}
+    for name, phrase in phrases.items():
+        by_text.setdefault(phrase.high, set()).add(name)
+    assert not [names for names in by_text.values() if len(names) > 2]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "value", "text"),
+    [
+        (Phrase("same domain", "no"), 1, "same domain"),
+        (Phrase("same", "not the same domain"), 0, "not the same domain"),
+        (
+            Phrase("amount differs by {rest} %", "amount differs by {rest} %"),
+            0.97,
+            "amount differs by 3 %",
+        ),
+        (Phrase("{percent} %", "{percent} %"), 1 / 3, "33 %"),
+        (Phrase("{unlogged} days apart", ""), math.log(1 + 12), "12 days apart"),
+        (Phrase("{unlogged} apart", ""), 700.0, "5,184,705,528,587,072,045,056 apart"),
+        (Phrase("{value} bits", "", 0), 12.3456, "12 bits"),
+        (Phrase("for", "against", 0), -0.1, "against"),
+    ],
+)
+def test_a_phrase_says_its_value(phrase: Phrase, value: float, text: str) -> None:
+    assert phrase.text(value) == text
+
+
+@pytest.mark.parametrize("meta", [{}, {"phrase_high": "{nothing}"}, {"phrase_high": "{"}])
+def test_unusable_words_are_told(meta: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="domain_equal has no usable phrase"):
+        phrases_of({"domain_equal": meta})
+
+
+def without_labels(stages: Path, bundle: Path) -> Path:
+    """The bundle that would be if the run's model without labels had been chosen."""
+    shutil.copytree((stages / "second" / "bundles" / "current").resolve(), bundle)
+    model = as_stored_model()
+    assert model.document is not None
+    (bundle / MODEL_FILE).write_text(model.document, encoding="utf-8")
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    manifest.update(model_type=FELLEGI_SUNTER, features=model.features)
+    manifest["files"][MODEL_FILE]["bytes"] = (bundle / MODEL_FILE).stat().st_size
+    (bundle / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    return bundle
+
+
+def test_the_reasons_of_a_model_without_labels_are_its_comparisons(
+    stages: Path, tmp_path: Path
+) -> None:
+    bundle = without_labels(stages, tmp_path / "bundle")
+    rows = pq.read_table(stages / "second" / "first-deals.parquet").slice(0, 20).to_pylist()
+    weights = {
+        (row["comparison"], row["meaning"]): row["match_weight"] * math.log(2)
+        for row in pq.read_table(bundle / "match_weights.parquet").to_pylist()
+    }
+    seen = 0
+    with closing(Matcher.load(bundle)) as matcher:
+        for row in rows:
+            for match in matcher.match([{**row, "deal_id": "new"}])[0].matches:
+                for reason in match.reasons:
+                    meaning = reason.text.partition(": ")[2]
+                    assert reason.contribution == weights[reason.feature, meaning]
+                    seen += 1
+    assert seen > 20
+
+
+def test_the_parts_of_the_match_weight_are_told_as_one() -> None:
+    names = ("domain_equal", f"{FEATURE}_of_amount", FEATURE)
+    features = tuple(NumericFeature(name, mean=0.0, stddev=1.0) for name in names)
+    estimator = LogisticEstimator(features, 0.0, np.array([2.0, 0.5, 0.25]), [])
+    model = Model("LOGISTIC_REG", "is_duplicate", (0, 1), {}, features, estimator)
+    info = BundleInfo("v1", "logistic_reg", 0.5, "", names, {}, None, {})
+    phrases = {
+        "domain_equal": Phrase("same domain", "other domain"),
+        FEATURE: Phrase("alike by {value} bits", ""),
+    }
+    (reasons,) = Reasons(info, model, phrases, {}).of(np.array([[1.0, 4.0, 6.0]]), None)
+    assert reasons == (
+        Reason(FEATURE, "alike by 6 bits", 3.5),
+        Reason("domain_equal", "same domain", 2.0),
+    )

@@ -1,0 +1,120 @@
+"""A verdict becomes one label, however often it is sent and whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from flows.contract import load_contract
+from flows.errors import InputRejected
+from serving.sinks import FileSink
+from serving.verdicts import RECORDED_FILE, Verdicts
+from tests.python.serving.rows import NOON, PROJECT, delivered
+
+LABELS = load_contract(PROJECT).table("deal_labels").arrow_schema()
+SCHEMA = pa.schema([field for field in LABELS if field.name != "_ingested_at"])
+
+
+def open_verdicts(home: Path) -> Verdicts:
+    sink = FileSink(home / "files", SCHEMA, day_of="labelled_at")
+    return Verdicts(home / "queue", sink, every=0.02)
+
+
+def verdict(**changed: Any) -> dict[str, Any]:
+    told = {
+        "deal_id_a": "d1",
+        "deal_id_b": "d2",
+        "is_duplicate": True,
+        "labelled_by": "ann",
+        "labelled_at": NOON,
+    }
+    return {**told, **changed}
+
+
+def rows(home: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = delivered(home / "files").to_pylist()
+    return found
+
+
+def test_a_verdict_becomes_a_review_label(tmp_path: Path) -> None:
+    verdicts = open_verdicts(tmp_path)
+    at = datetime(2026, 11, 28, 13, tzinfo=timezone(timedelta(hours=1)))
+    assert verdicts.record(**verdict(deal_id_a="d2", deal_id_b="d1", labelled_at=at))
+    assert verdicts.flush() and verdicts.state.healthy
+    verdicts.close()
+    assert rows(tmp_path) == [{**verdict(), "label_source": "review"}]
+
+
+LATER = NOON + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "first, second, is_new",
+    [
+        ({}, {}, False),
+        ({}, {"deal_id_a": "d2", "deal_id_b": "d1"}, False),
+        ({}, {"labelled_at": NOON.replace(tzinfo=UTC)}, False),
+        ({"request_id": "r1"}, {"request_id": "r1", "labelled_at": LATER}, False),
+        ({}, {"labelled_at": LATER}, True),
+        ({}, {"is_duplicate": False}, True),
+        ({}, {"labelled_by": "bob"}, True),
+        ({}, {"deal_id_b": "d3"}, True),
+        ({"request_id": "r1"}, {"request_id": "r2"}, True),
+        ({"request_id": "r1"}, {"request_id": "r1", "is_duplicate": False}, True),
+    ],
+)
+def test_the_same_verdict_is_one_label(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], is_new: bool
+) -> None:
+    verdicts = open_verdicts(tmp_path)
+    assert verdicts.record(**verdict(**first))
+    assert verdicts.record(**verdict(**second)) is is_new
+    verdicts.close()
+    # Also by a process that started later.
+    verdicts = open_verdicts(tmp_path)
+    assert not verdicts.record(**verdict(**second))
+    verdicts.close()
+    assert len(rows(tmp_path)) == 1 + is_new
+
+
+def test_a_mind_can_be_changed_and_changed_back(tmp_path: Path) -> None:
+    verdicts = open_verdicts(tmp_path)
+    for minute, is_duplicate in enumerate((True, False, True)):
+        at = NOON + timedelta(minutes=minute)
+        told = verdict(labelled_at=at, is_duplicate=is_duplicate, request_id="r1")
+        assert verdicts.record(**told)
+    verdicts.close()
+    found = sorted(rows(tmp_path), key=lambda row: row["labelled_at"])
+    assert [row["is_duplicate"] for row in found] == [True, False, True]
+
+
+def test_a_verdict_that_was_begun_is_the_same_row_when_it_comes_again(tmp_path: Path) -> None:
+    verdicts = open_verdicts(tmp_path)
+    assert verdicts.record(**verdict(request_id="r1"))
+    # As if the process had been killed after the row was queued, before that was noted.
+    with sqlite3.connect(tmp_path / "queue" / RECORDED_FILE) as connection:
+        connection.execute("update verdicts set is_kept = false")
+    connection.close()
+    assert verdicts.record(**verdict(request_id="r1", labelled_at=LATER))
+    verdicts.close()
+    # The warehouse keeps one of rows that are the same.
+    assert {row["labelled_at"] for row in rows(tmp_path)} == {NOON}
+
+
+def test_a_deal_is_not_paired_with_itself(tmp_path: Path) -> None:
+    verdicts = open_verdicts(tmp_path)
+    with pytest.raises(InputRejected, match="'d1'"):
+        verdicts.record(**verdict(deal_id_b="d1"))
+    verdicts.close()
+
+
+def test_what_is_remembered_tells_no_name(tmp_path: Path) -> None:
+    verdicts = open_verdicts(tmp_path)
+    verdicts.record(**verdict(labelled_by="ann@example.com"))
+    verdicts.close()
+    assert b"ann@example.com" not in (tmp_path / "queue" / RECORDED_FILE).read_bytes()
