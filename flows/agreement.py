@@ -91,7 +91,7 @@ def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     Drawn by a hash: as good as random, and the same every time. Half of the sample are pairs that
     this version scored, as far as there are so many; the others are any pairs.
     """
-    model_version = path.name
+    model_version = read_manifest(path).model_version
     with_weights = read_step(path, "pair_features")
     scored = " union distinct ".join(
         f"select pair_id, probability from {warehouse.name(table)} where model_version = ?"

@@ -25,7 +25,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,13 @@ def write_bundle(
     model_type: str,
     threshold: float,
     compiled: Compiled,
+    check: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Write the bundle of a model version and return its directory.
 
-    A bundle of that version that exists already is
-    replaced. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
+    check: is given the whole bundle before it takes its place, and may raise. A bundle of that
+    version that exists already is replaced; it stays where the new one can't be written or does not
+    pass. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS is missing.
     """
     lacking = [name for name in STEPS.values() if name not in compiled.sql]
@@ -168,6 +170,7 @@ def write_bundle(
     for path in sorted(aside.rglob("*")):
         _fsync(path)
     _fsync(aside)
+    check(aside)
     if final.exists():
         replaced = settings.bundles_dir / f"{UNFINISHED}replaced-{model_version}"
         shutil.rmtree(replaced, ignore_errors=True)

@@ -195,27 +195,33 @@ def compile_serving(settings: Settings, dbt: Dbt) -> bundle.Compiled:
 
 
 def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
-    """Write the bundle of a decided version from the warehouse's present tables, and check it."""
+    """Write the bundle of a decided version from the warehouse's present tables.
+
+    Raises BundleError where it does not agree with the warehouse; the one before stays then.
+    """
     compiled = compile_serving(settings, dbt)
     version = crowned.model_version
+    limit = GateSettings().max_agreement_difference
     with open_warehouse(settings) as warehouse:
-        path = bundle.write_bundle(
+
+        def check(path: Path) -> None:
+            agreement = check_agreement(warehouse, path)
+            difference = max(agreement.feature_difference, agreement.probability_difference)
+            if agreement.missing or not difference <= limit:
+                raise BundleError(
+                    f"A new bundle of {version} does not give the warehouse's features and "
+                    f"probabilities (largest difference {difference:.3g}, {agreement.missing} "
+                    "pairs missing), so it was not deployed. Run `onedeal retrain --force`."
+                )
+
+        bundle.write_bundle(
             settings,
             warehouse,
             model_version=version,
             model_type=str(crowned.details["model_type"]),
             threshold=float(crowned.details["threshold"]),
             compiled=compiled,
-        )
-        agreement = check_agreement(warehouse, path)
-    limit = GateSettings().max_agreement_difference
-    difference = max(agreement.feature_difference, agreement.probability_difference)
-    if agreement.missing or not difference <= limit:
-        bundle.remove_bundle(settings, version)
-        raise BundleError(
-            f"A new bundle of {version} does not give the warehouse's features and probabilities "
-            f"(largest difference {difference:.3g}, {agreement.missing} pairs "
-            "missing), so it was not deployed. Run `onedeal retrain --force`."
+            check=check,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import bundle
+from flows import bundle, deploy, ledger
 from flows.agreement import check_agreement
 from flows.bundle import (
     MANIFEST,
@@ -32,6 +32,7 @@ from flows.bundle_index import (
     SCREENED,
     WORDS,
 )
+from flows.dbt import Dbt
 from flows.errors import BundleError
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
@@ -164,6 +165,27 @@ def test_bundle_and_warehouse_agree(settings: Settings) -> None:
     assert agreement.missing == 0
     assert agreement.feature_difference <= 1e-9
     assert agreement.probability_difference <= 1e-9
+
+
+def test_a_new_bundle_that_does_not_agree_leaves_the_old_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settings.current_bundle.resolve()
+    before = (path / MANIFEST).read_bytes()
+    phrases = json.loads((path / WORDS_FILE).read_text(encoding="utf-8"))
+    sql = sql_of(path)
+    sql["serving__block_keys"] = (
+        f"select * from ({sql['serving__block_keys']}) where rule <> 'domain'"
+    )
+    monkeypatch.setattr(deploy, "compile_serving", lambda *_: Compiled(sql, phrases))
+    with open_warehouse(settings) as warehouse:
+        crowned = ledger.champion(ledger.read(warehouse))
+    assert crowned is not None
+    with pytest.raises(BundleError, match="does not give the warehouse's features"):
+        deploy.make_bundle(settings, Dbt(settings), crowned)
+    read_bundle(path)
+    assert (path / MANIFEST).read_bytes() == before
+    assert remove_unfinished(settings) == [path.name]
 
 
 @pytest.mark.parametrize(
