@@ -38,7 +38,8 @@ from flows.bundle_index import (
     pairing_key,
     without,
 )
-from flows.compiled_sql import (
+from flows.compiled_sql import Query, Row, compile_query
+from flows.compiled_values import (
     BOOL,
     DATE,
     FLOAT,
@@ -46,11 +47,8 @@ from flows.compiled_sql import (
     STRING,
     TIMESTAMP,
     Column,
-    Query,
-    Row,
     Type,
     UnsupportedSqlError,
-    compile_query,
 )
 from flows.contract import arrow_type
 from flows.errors import BundleError

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from duckdb_bqml.functions import define_types
 from flows.bundle import STEPS, read_step
 from flows.bundle_matching import Comparer, _arrow_schema, _columns, _rows_of
-from flows.compiled_sql import Column, Row, UnsupportedSqlError, compile_query
+from flows.compiled_sql import Row, compile_query
+from flows.compiled_values import Column, UnsupportedSqlError
 
 WORDS = pa.table(
     {
@@ -108,6 +109,8 @@ REFUSED = [
     "select list_sort(l, 'desc') as n from words",
     "select case i when 1 then 2 end as n from words",
     "select sum(x) as n from words group by b",
+    "select s from words union all select s, k from others",
+    "select i from words cross join unnest(l, w) as u (v)",
     "selec i",
 ]
 
