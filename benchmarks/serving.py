@@ -29,7 +29,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -44,7 +43,6 @@ from flows.agreement import check_agreement
 from flows.demo_deals import GeneratedDeals, generate_deals, verdicts
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
-from serving.allocator import VARIABLES
 
 INCOMING = "incoming.parquet"
 """In the home: the deals that were held back."""
@@ -73,7 +71,7 @@ def prepare(home: Path, deals: int, new: int, seed: int) -> str:
 def match(home: Path) -> str:
     """Match the deals that come in one by one; give a table of what each took."""
     command: list[str | Path] = [sys.executable, "-m", "benchmarks.serving", "match-here", home]
-    answer = measured(command, VARIABLES).answer
+    answer = measured(command).answer
     return table(["", "matching, in process"], [[name, value] for name, value in answer.items()])
 
 
@@ -82,20 +80,20 @@ def match_here(home: Path) -> dict[str, str]:
     started = time.perf_counter()
     from serving.matcher import Matcher
 
-    with closing(Matcher.load(Settings(home, PROJECT).current_bundle)) as matcher:
-        deals = pq.read_table(home / INCOMING).to_pylist()
-        matcher.match(deals[:1])
-        cold = time.perf_counter() - started
-        for deal in deals[:WARM_UP]:
-            matcher.match([deal])
-        seconds, cpu, pairs = [], time.process_time(), 0
-        asked = deals[WARM_UP:4000]
-        for deal in asked:
-            begun = time.perf_counter()
-            (answer,) = matcher.match([deal], reasons_from=matcher.info.threshold)
-            seconds.append(time.perf_counter() - begun)
-            pairs += len(answer.matches)
-        cpu = time.process_time() - cpu
+    matcher = Matcher.load(Settings(home, PROJECT).current_bundle)
+    deals = pq.read_table(home / INCOMING).to_pylist()
+    matcher.match(deals[:1])
+    cold = time.perf_counter() - started
+    for deal in deals[:WARM_UP]:
+        matcher.match([deal])
+    seconds, cpu, pairs = [], time.process_time(), 0
+    asked = deals[WARM_UP:4000]
+    for deal in asked:
+        begun = time.perf_counter()
+        (answer,) = matcher.match([deal], reasons_from=matcher.info.threshold)
+        seconds.append(time.perf_counter() - begun)
+        pairs += len(answer.matches)
+    cpu = time.process_time() - cpu
     process = psutil.Process()
     memory = process.memory_full_info()
     return {

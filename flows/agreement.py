@@ -9,7 +9,6 @@ deployment then.
 from __future__ import annotations
 
 import math
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,11 +35,11 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     from flows.bundle_matching import Comparer
 
     incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
-    with closing(Comparer(path)) as comparer:
-        deals = comparer.take_in(incoming)
-        found = set(comparer.candidates(deals).column("pair_id").to_pylist())
-        # The features of the sampled pairs, those included that no rule is to find.
-        actual = comparer.features(deals, expected).table().sort_by("pair_id")
+    comparer = Comparer(path)
+    deals = comparer.take_in(incoming)
+    found = {pair_id for pair_id, _, _ in comparer.candidates(deals)}
+    # The features of the sampled pairs, those included that no rule is to find.
+    actual = comparer.features(deals, _pairs(expected)).table().sort_by("pair_id")
     given = set(actual.column("pair_id").to_pylist())
     missing = sum(
         row["pair_id"] not in given or (row["is_blocked"] and row["pair_id"] not in found)
@@ -69,6 +68,11 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
             default=0.0,
         ),
     )
+
+
+def _pairs(table: pa.Table) -> list[tuple[str, str, str]]:
+    ids = (table.column(name).to_pylist() for name in ("pair_id", "deal_id_a", "deal_id_b"))
+    return list(zip(*ids, strict=True))
 
 
 def _probabilities(model: Path, features: pa.Table) -> list[float] | list[None]:

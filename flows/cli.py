@@ -272,11 +272,6 @@ def serve(
 
     Example: `ONEDEAL_API_KEY=$(openssl rand -hex 32) onedeal serve`
     """
-    from serving.allocator import start_again_with_it
-
-    # Before anything else is imported: it takes effect with the start of a process.
-    start_again_with_it()
-
     from serving.run import run
     from serving.settings import ServingSettings
 

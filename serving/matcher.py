@@ -1,6 +1,8 @@
 """One serving bundle at work: deals in, the deals that may be the same out, with probabilities.
 
-with closing(Matcher.load(path)) as matcher:
+::
+
+    matcher = Matcher.load(path)
     (answer,) = matcher.match([{"deal_id": "new", "deal_name": "Acme renewal"}])
 """
 
@@ -27,7 +29,6 @@ from flows.bundle_matching import MOST_ASKED, Comparer, Incoming, PairFeatures
 from flows.errors import BundleError
 from serving.answers import Answer, Match
 from serving.reasons import Reasons
-from serving.together import Together
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -52,10 +53,7 @@ class Comparison:
 
 
 class Matcher:
-    """A loaded bundle. Safe to use from many threads; who comes meanwhile is matched together.
-
-    Close it at the end.
-    """
+    """A loaded bundle. Safe to use from many threads."""
 
     def __init__(self, info: BundleInfo, comparer: Comparer, model: Model | None, reasons: Reasons):
         """Put together what `load` loaded."""
@@ -63,7 +61,6 @@ class Matcher:
         self._comparer = comparer
         self._model = model
         self._reasons = reasons
-        self._together = Together(comparer)
         self._remembering = threading.Lock()
         self._remembered: deque[pa.Table] = deque(maxlen=MOST_ASKED)
 
@@ -101,11 +98,6 @@ class Matcher:
         """The deals that a new one is matched against."""
         return len(self._comparer)
 
-    def close(self) -> None:
-        """Free the engine. Nothing else may be called after it."""
-        self._together.close()
-        self._comparer.close()
-
     def compare(
         self, deals: Sequence[Mapping[str, object]], *, remember: bool = False
     ) -> list[Comparison]:
@@ -125,7 +117,8 @@ class Matcher:
         deal_ids = raw.column("deal_id").to_pylist()
         if None in deal_ids or len(set(deal_ids)) < len(deal_ids):
             raise ValueError("each deal needs a deal_id of its own")
-        incoming, pairs = self._together.compare(raw)
+        incoming = self._comparer.take_in(raw)
+        pairs = self._comparer.features(incoming, self._comparer.candidates(incoming))
         if remember:
             self._remember(raw, incoming)
         features = pairs.matrix(self.info.features)

@@ -25,7 +25,6 @@ from typing import Protocol
 import httpx
 
 from flows.settings import Settings
-from serving.allocator import VARIABLES as ALLOCATOR
 from serving.guard import log
 from serving.problems import Problem
 from serving.schemas import PushRequest
@@ -39,8 +38,8 @@ IN_PROGRESS = 5
 PREFECT_SECONDS = 10.0
 NICENESS = 10
 """A training leaves the processor to the answers."""
-NOT_FOR_CHILDREN = ("ONEDEAL_API_KEY", *ALLOCATOR)
-"""Variables that a training is not to have: the key, and an allocator that gives nothing back."""
+NOT_FOR_CHILDREN = ("ONEDEAL_API_KEY",)
+"""Variables that a training is not to have."""
 
 SCHEMA = """
 create table if not exists runs (

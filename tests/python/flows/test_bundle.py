@@ -158,6 +158,16 @@ def test_a_bundle_without_its_sql_is_not_written(settings: Settings) -> None:
     read_bundle(settings.current_bundle)
 
 
+def test_a_bundle_whose_sql_is_not_known_is_refused(settings: Settings) -> None:
+    path = settings.current_bundle.resolve()
+    sql = sql_of(path)
+    sql["serving__clean"] = f"select * from ({sql['serving__clean']}) order by deal_id"
+    with open_warehouse(settings) as warehouse:
+        rewrite(settings, warehouse, sql)
+        with pytest.raises(BundleError, match=r"serving__clean\.sql: .*order"):
+            check_agreement(warehouse, path)
+
+
 def test_bundle_and_warehouse_agree(settings: Settings) -> None:
     with open_warehouse(settings) as warehouse:
         agreement = check_agreement(warehouse, settings.current_bundle.resolve())
@@ -195,15 +205,12 @@ def test_a_difference_is_found(settings: Settings, change: str) -> None:
     path = settings.current_bundle.resolve()
     sql = sql_of(path)
     with open_warehouse(settings) as warehouse:
-        if change == "a feature":
-            sql["serving__pair_features"] = (
-                "select * replace (name_jaccard + 1e-6 as name_jaccard) "
-                f"from ({sql['serving__pair_features']})"
-            )
-        elif change == "a missing value":
-            sql["serving__pair_features"] = (
-                "select * replace (nullif(name_jaccard, name_jaccard) as name_jaccard) "
-                f"from ({sql['serving__pair_features']})"
+        if change in ("a feature", "a missing value"):
+            as_it_is = "as float64) as name_jaccard"
+            added = "0.000001" if change == "a feature" else "nullif(0, 0)"
+            assert as_it_is in sql["serving__pair_features"]
+            sql["serving__pair_features"] = sql["serving__pair_features"].replace(
+                as_it_is, f"as float64) + {added} as name_jaccard"
             )
         elif change == "a blocking rule":
             sql["serving__block_keys"] = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,8 +36,8 @@ def test_three_days(tmp_path: Path) -> None:
     )
     assert start[-2:] == ["onedeal", "serve"] and f"ONEDEAL_HOME={result.home}" in start
     (deal,) = read(MatchRequest, ask[-1].encode()).asked
-    with closing(Matcher.load(Settings(result.home, PROJECT).current_bundle)) as matcher:
-        (answer,) = matcher.match([{**deal.columns(), "deal_id": "new"}])
+    matcher = Matcher.load(Settings(result.home, PROJECT).current_bundle)
+    (answer,) = matcher.match([{**deal.columns(), "deal_id": "new"}])
     assert any(match.decision == "duplicate" for match in answer.matches)
 
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +104,9 @@ def assert_serving(settings: Settings, *champions: str) -> None:
         deals = "from onedeal_raw.raw_deals where amount is not null order by _ingested_at limit 1"
         deal = warehouse.arrow(f"select 'incoming' as deal_id, * exclude (deal_id) {deals}")
         twin = warehouse.query(f"select deal_id {deals}")[0]["deal_id"]
-    with closing(Comparer(settings.current_bundle)) as comparer:
-        incoming = comparer.take_in(deal)
-        features = comparer.features(incoming, comparer.candidates(incoming)).table()
+    comparer = Comparer(settings.current_bundle)
+    incoming = comparer.take_in(deal)
+    features = comparer.features(incoming, comparer.candidates(incoming)).table()
     pairs = features.select(["deal_id_a", "deal_id_b"]).to_pylist()
     assert {"incoming", twin} in [set(pair.values()) for pair in pairs]
     model = load_model((settings.current_bundle / MODEL_FILE).read_text(encoding="utf-8"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -34,16 +32,14 @@ def home(stages: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def shared(home: Settings) -> Iterator[Matcher]:
+def shared(home: Settings) -> Matcher:
     """A matcher to which nothing is added."""
-    with closing(Matcher.load(home.current_bundle)) as matcher:
-        yield matcher
+    return Matcher.load(home.current_bundle)
 
 
 @pytest.fixture
-def matcher(home: Settings) -> Iterator[Matcher]:
-    with closing(Matcher.load(home.current_bundle)) as matcher:
-        yield matcher
+def matcher(home: Settings) -> Matcher:
+    return Matcher.load(home.current_bundle)
 
 
 @pytest.fixture(scope="session")
@@ -194,12 +190,12 @@ def test_reasons_are_asked_for_by_probability(shared: Matcher, known: dict[str, 
 def test_contributions_and_the_rest_add_up_to_the_log_odds(home: Settings, place: int) -> None:
     path = home.bundles_dir / bundle_versions(home)[place]
     model = load_model((path / MODEL_FILE).read_text(encoding="utf-8"))
-    with closing(Matcher.load(path)) as matcher:
-        rows = np.random.default_rng(0).random((5, len(matcher.info.features)))
-        table = pa.table(dict(zip(matcher.info.features, rows.T, strict=True)))
-        explanation = model.explain(table)
-        assert (model.predict_proba(table) == matcher.probabilities(rows)).all()
-        odds = np.log(matcher.probabilities(rows) / (1 - matcher.probabilities(rows)))
+    matcher = Matcher.load(path)
+    rows = np.random.default_rng(0).random((5, len(matcher.info.features)))
+    table = pa.table(dict(zip(matcher.info.features, rows.T, strict=True)))
+    explanation = model.explain(table)
+    assert (model.predict_proba(table) == matcher.probabilities(rows)).all()
+    odds = np.log(matcher.probabilities(rows) / (1 - matcher.probabilities(rows)))
     sums = explanation.baseline + explanation.attributions.sum(axis=1)
     assert sums == pytest.approx(odds, abs=1e-5)
 
@@ -298,42 +294,12 @@ def test_a_bundle_without_a_model_says_who_has_it(home: Settings, tmp_path: Path
     manifest = json.loads((path / "bundle.json").read_text())
     del manifest["files"][MODEL_FILE]
     (path / "bundle.json").write_text(json.dumps(manifest))
-    with closing(Matcher.load(path)) as matcher:
-        assert not matcher.has_model
-        comparison = matcher.compare([{"deal_id": "1", "deal_name": "x"}])[0]
-        with pytest.raises(BundleError, match="Configure its endpoint"):
-            matcher.probabilities(comparison.features)
-        assert matcher.answer(comparison, np.empty(0)).matches == ()
-
-
-def test_requests_compared_together_get_what_each_gets_alone(
-    shared: Matcher, known: dict[str, Deal]
-) -> None:
-    comparer = shared._comparer
-    ids = sorted(known)[:30]
-    requests = [[known[a], known[b]] for a, b in zip(ids, ids[1:], strict=False)]
-    # The same deal twice, and one that nobody knows.
-    requests += [requests[0], [{**known[ids[3]], "deal_id": "new"}], [{**known[ids[3]]}]]
-    tables = [shared._raw(request) for request in requests]
-    together = comparer.compare_each(tables)
-    assert len(together) == len(requests)
-    found = 0
-    for table, (incoming, pairs) in zip(tables, together, strict=True):
-        ((alone_incoming, alone),) = comparer.compare_each([table])
-        assert set(incoming.deal_ids) == set(alone_incoming.deal_ids)
-        assert sorted(incoming.key_hashes) == sorted(alone_incoming.key_hashes)
-        names = shared.info.features
-        ours = {
-            frozenset(pair): row.tolist()
-            for pair, row in zip(pairs.pairs(), pairs.matrix(names), strict=True)
-        }
-        theirs = {
-            frozenset(pair): row.tolist()
-            for pair, row in zip(alone.pairs(), alone.matrix(names), strict=True)
-        }
-        assert ours == theirs
-        found += len(ours)
-    assert found > 100
+    matcher = Matcher.load(path)
+    assert not matcher.has_model
+    comparison = matcher.compare([{"deal_id": "1", "deal_name": "x"}])[0]
+    with pytest.raises(BundleError, match="Configure its endpoint"):
+        matcher.probabilities(comparison.features)
+    assert matcher.answer(comparison, np.empty(0)).matches == ()
 
 
 def test_many_threads_get_their_own_answers(matcher: Matcher, known: dict[str, Deal]) -> None:
@@ -343,11 +309,6 @@ def test_many_threads_get_their_own_answers(matcher: Matcher, known: dict[str, D
         for _ in range(3):
             answers = list(threads.map(lambda deal: matcher.match([deal])[0], deals))
             assert answers == expected
-        # One who is refused does not disturb the others.
-        broken = threads.submit(matcher._together.compare, pa.table({"deal_id": ["1"]}))
-        assert list(threads.map(lambda deal: matcher.match([deal])[0], deals)) == expected
-        with pytest.raises(KeyError):
-            broken.result()
         # Remembered while others ask, each is found under its own id.
         moved = [{**deal, "deal_id": f"moved-{deal['deal_id']}"} for deal in deals]
         list(threads.map(lambda deal: matcher.match([deal], remember=True), moved))

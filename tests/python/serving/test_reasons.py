@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +101,13 @@ def test_the_reasons_of_a_model_without_labels_are_its_comparisons(
         for row in pq.read_table(bundle / "match_weights.parquet").to_pylist()
     }
     seen = 0
-    with closing(Matcher.load(bundle)) as matcher:
-        for row in rows:
-            for match in matcher.match([{**row, "deal_id": "new"}])[0].matches:
-                for reason in match.reasons:
-                    meaning = reason.text.partition(": ")[2]
-                    assert reason.contribution == weights[reason.feature, meaning]
-                    seen += 1
+    matcher = Matcher.load(bundle)
+    for row in rows:
+        for match in matcher.match([{**row, "deal_id": "new"}])[0].matches:
+            for reason in match.reasons:
+                meaning = reason.text.partition(": ")[2]
+                assert reason.contribution == weights[reason.feature, meaning]
+                seen += 1
     assert seen > 20
 
 
