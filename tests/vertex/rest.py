@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -23,6 +22,7 @@ from google.cloud.aiplatform_v1.services.prediction_service.transports import (
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
 
+from tests.local_server import serving
 from tests.vertex.service import VertexService
 
 TRANSPORTS = (
@@ -138,13 +138,5 @@ class _Handler(BaseHTTPRequestHandler):
 def serve_rest(service: VertexService) -> Iterator[str]:
     """The service on a free port; gives its address."""
     handler = type("Handler", (_Handler,), {"service": service})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(handler) as address:
+        yield address

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from serving.triggers import (
     Triggers,
     business_date,
 )
+from tests.local_server import serving
 from tests.python.conftest import PROJECT
 
 
@@ -234,17 +235,9 @@ def serve_prefect() -> Iterator[PrefectServer]:
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    prefect.url = f"http://127.0.0.1:{server.server_address[1]}/api"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(Handler) as address:
+        prefect.url = f"{address}/api"
         yield prefect
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_a_prefect_deployment_takes_the_run_over(runs: Runs) -> None:
