@@ -69,16 +69,19 @@ class DurableQueue:
         self._writer.execute(_SCHEMA)
         # Reads through a connection of its own, so that puts go on meanwhile.
         self._reader = connect(path)
-        # Batches that were delivered, but could not be removed yet.
-        self._delivered: set[int] = set()
+        # The last batch that was delivered. It is in the file before the first of its packets goes,
+        # or a batch that was half removed would be delivered once more, without that half.
+        self._delivered: int = self._writer.execute("pragma user_version").fetchone()[0]
         self._rows: int
         self._size: int
         self._unmoved_bytes = 0
         last, self._rows, self._size = self._writer.execute(
-            "select max(id), coalesce(sum(rows), 0), coalesce(sum(length(body)), 0) from packets"
+            "select max(id), coalesce(sum(rows), 0), coalesce(sum(length(body)), 0) from packets "
+            "where id > ?",
+            (_ids(self._delivered)[1],),
         ).fetchone()
         # What is there already is sealed.
-        self._batch = 1 if last is None else (last >> _BATCH_BITS) + 1
+        self._batch = (self._delivered if last is None else last >> _BATCH_BITS) + 1
         self._packets_in_batch = 0
         self._rows_in_batch = 0
         if reserve and last is None and shutil.disk_usage(path.parent).free > 8 * reserve:
@@ -127,10 +130,9 @@ class DurableQueue:
     def oldest(self) -> int | None:
         """The number of the oldest sealed batch that was not delivered, None without one."""
         with self._lock:
-            ignored = max(self._delivered, default=0)
             # Batches are delivered oldest first.
             found = self._reader.execute(
-                "select min(id) from packets where id >= ?", ((ignored + 1) << _BATCH_BITS,)
+                "select min(id) from packets where id > ?", (_ids(self._delivered)[1],)
             ).fetchone()[0]
             if found is None or found >> _BATCH_BITS >= self._batch:
                 return None
@@ -147,28 +149,27 @@ class DurableQueue:
 
     def remove(self, batch: int) -> None:
         """Forget a batch that was delivered, and those before it."""
-        first_time = batch not in self._delivered
-        self._delivered.add(batch)
-        first, last = 0, _ids(batch)[1]
-        if first_time:
+        if batch > self._delivered:
             rows, size = self._reader.execute(
                 "select coalesce(sum(rows), 0), coalesce(sum(length(body)), 0) from packets "
-                "where id between ? and ?",
-                _ids(batch),
+                "where id > ? and id <= ?",
+                (_ids(self._delivered)[1], _ids(batch)[1]),
             ).fetchone()
             with self._lock:
+                self._delivered = batch
                 self._rows -= rows
                 self._size -= size
         while True:
             with self._lock, transaction(self._writer):
+                # SQLite leaves this number to its user, and writes it with the transaction.
+                self._writer.execute(f"pragma user_version = {self._delivered:d}")
                 removed = self._writer.execute(
                     "delete from packets where id in "
-                    "(select id from packets where id between ? and ? order by id limit ?)",
-                    (first, last, REMOVED_AT_ONCE),
+                    "(select id from packets where id between 0 and ? order by id limit ?)",
+                    (_ids(batch)[1], REMOVED_AT_ONCE),
                 ).rowcount
             if removed < REMOVED_AT_ONCE:
                 break
-        self._delivered = {one for one in self._delivered if one > batch}
 
     def probe(self) -> None:
         """Write something, and so find out whether the disk takes anything."""

@@ -113,6 +113,7 @@ class Outbox:
         self._memory = _Memory(memory_bytes)
         self._adopted: list[OwnedQueue] = []
         self._next_adoption = 0.0
+        self._has_adopted = False
         self._sink_trouble = _Trouble()
         self._disk_trouble = _Trouble()
         self._failures = 0
@@ -154,12 +155,17 @@ class Outbox:
                 self._commit()
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Deliver what waits without delay; whether all was delivered within `timeout` seconds."""
+        """Deliver what waits without delay; whether all was delivered within `timeout` seconds.
+
+        What dead processes left before this one started is of it.
+        """
         with self._rounds:
             self._hurried += 1
             self._now.set()
             try:
-                return self._rounds.wait_for(lambda: not self.state.rows_waiting, timeout)
+                return self._rounds.wait_for(
+                    lambda: self._has_adopted and not self.state.rows_waiting, timeout
+                )
             finally:
                 self._hurried -= 1
 
@@ -284,6 +290,7 @@ class Outbox:
             self._next_adoption = time.monotonic() + ADOPTION_SECONDS
             adopted = adopt(self._directory, self._batch_rows)
             self._adopted = [*self._adopted, *adopted]
+            self._has_adopted = True
 
     def _tidy(self) -> None:
         if self._own is None:

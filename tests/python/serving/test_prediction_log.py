@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,7 +22,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.durable_queue import LOCK_FILE, QUEUE_FILE, DurableQueue, Packet
+from serving.durable_queue import LOCK_FILE, QUEUE_FILE, REMOVED_AT_ONCE, DurableQueue, Packet
 from serving.outbox import OutboxClosed, RowsRefused, pack, unpack
 from serving.prediction_log import PredictionLog, prediction_rows
 from serving.sinks import FileSink
@@ -429,6 +430,42 @@ def test_what_was_delivered_but_not_removed_is_not_delivered_again(tmp_path: Pat
     assert other.execute("select count(*) from packets").fetchone() == (0,)
     other.close()
     queue.close()
+
+
+def test_a_batch_is_whole_or_gone_wherever_its_removal_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "q.sqlite"
+    bodies = [b"%d" % n for n in range(2 * REMOVED_AT_ONCE + 1)]
+    queue = DurableQueue(path, batch_rows=len(bodies), reserve=0)
+    queue.put([Packet(1, body) for body in bodies])
+    queue.put([Packet(1, b"next")])
+    queue.seal()
+    moments: list[Path] = []
+
+    def copy(statement: str) -> None:
+        """What a process that is killed before this statement leaves."""
+        found = tmp_path / f"{len(moments)}.sqlite"
+        for end in ("", "-wal"):
+            shutil.copyfile(f"{path}{end}", f"{found}{end}")
+        moments.append(found)
+
+    queue._writer.set_trace_callback(copy)
+    queue.remove(1)
+    queue._writer.set_trace_callback(None)
+    queue.close()
+    batches = set()
+    for moment in moments:
+        after = DurableQueue(moment, batch_rows=len(bodies), reserve=0)
+        number = after.oldest()
+        assert number is not None
+        batches.add(number)
+        expected = {1: bodies, 2: [b"next"]}[number]
+        assert after.read(number) == expected
+        assert after.rows == (len(bodies) + 1 if number == 1 else 1)
+        after.remove(2)
+        assert after.oldest() is None and after.rows == 0
+        assert after._reader.execute("select count(*) from packets").fetchone() == (0,)
+        after.close()
+    assert batches == {1, 2} and len(moments) > 8
 
 
 def test_the_queue_does_not_grow_with_what_went_through_it(tmp_path: Path) -> None:
