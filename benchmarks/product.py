@@ -9,9 +9,10 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -26,20 +27,30 @@ from flows.retrain import read_champion_type, retrain
 from flows.score import score
 from flows.settings import Settings
 
+T = TypeVar("T")
+
 VERDICTS = 5_000
 
 # A stage's models by how their names start; the first stage that fits counts.
 STAGES = {
     "clean and tokens": ("stg_", "int_deals__token"),
     "blocking": ("int_deals__",),
-    "features": ("deal_pair_features", "int_labels__", "training_features", "validation_set"),
+    "features": (
+        *("deal_pair_features", "int_labels__", "training_features", "validation_set"),
+        *("cross_validation_set", "straddling_pairs"),
+    ),
     "training": ("deal_duplicate_model", "int_pairs__"),
-    "evaluation": ("model_", "validation_predictions", "unlabelled_evaluation"),
+    "evaluation": (
+        *("model_", "validation_predictions", "unlabelled_evaluation", "sampled_"),
+        *("cross_validated_predictions", "straddling_predictions"),
+    ),
     "scoring": ("deal_predictions",),
     "groups": ("int_duplicates__", "duplicate_group"),
     "review queue": ("review_queue",),
 }
 TESTS = "data tests"
+# Steps of the flows, as far as no dbt node runs meanwhile.
+STEPS = {"bundle": "serving bundle"}
 REST = "rest"
 
 
@@ -71,6 +82,7 @@ def build(home: Path, deals: Path, labels: Path | None = None) -> Measured:
     """From files to groups by `retrain` in a new home, in a process of its own.
 
     The answer: ingest (seconds), stages (seconds of each, which add up to the run's),
+    groups_after (seconds from the run's start until the table of groups stood, or None),
     cpu_seconds (of the run), outcome, champion (its model type, or None).
 
     Raises BenchmarkFailed when the run does.
@@ -90,33 +102,51 @@ def increment(home: Path, deals: Path) -> Measured:
 class StageClock:
     """Shares out the time of a run among the stages of its dbt nodes.
 
-    Where two nodes run at one time, each gets half of it; where none does, it is the rest's.
+    Where two nodes run at one time, each gets half of it; where none does, it is the step's, or
+    the rest's. ended: when each node did last.
     """
 
     started: float = field(default_factory=time.monotonic)
     intervals: list[tuple[float, float, str]] = field(default_factory=list)
+    steps: list[tuple[float, float, str]] = field(default_factory=list)
+    ended: dict[str, float] = field(default_factory=dict)
 
     def on_node(self, node: NodeResult) -> None:
         """Take in a node that ended just now."""
         ended = time.monotonic()
         self.intervals.append((ended - node.seconds, ended, stage(node)))
+        self.ended[node.name] = ended
+
+    def run(self, name: str, step: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Run a step of a flow: a StepRunner."""
+        started = time.monotonic()
+        try:
+            return step(*args, **kwargs)
+        finally:
+            if name in STEPS:
+                self.steps.append((started, time.monotonic(), STEPS[name]))
+
+    def until(self, node: str) -> float | None:
+        """Seconds from the start until the node ended; None where it did not run."""
+        return self.ended[node] - self.started if node in self.ended else None
 
     def seconds(self, now: float) -> dict[str, float]:
         """Seconds of each stage since the clock was started; they add up to all of it."""
-        edges = [(at, +1, name) for at, _, name in self.intervals]
-        edges += [(at, -1, name) for _, at, name in self.intervals]
-        edges.append((now, 0, REST))
-        spent = dict.fromkeys([*STAGES, TESTS, REST], 0.0)
+        spent = dict.fromkeys([*STAGES, TESTS, *STEPS.values(), REST], 0.0)
         running = dict.fromkeys(spent, 0)
+        edges = [(now, 0, REST)]
+        for since, until, name in (*self.intervals, *self.steps):
+            edges += [(since, +1, name), (until, -1, name)]
         before = self.started
-        for at, step, name in sorted(edges):
+        for at, change, name in sorted(edges):
             at = min(max(at, self.started), now)
-            active = sum(running.values())
-            for other, count in running.items():
-                spent[other] += (at - before) * count / active if active else 0.0
-            if not active:
-                spent[REST] += at - before
-            running[name] += step
+            nodes = [name for name in (*STAGES, TESTS) if running[name]]
+            steps = [name for name in STEPS.values() if running[name]]
+            sharing = nodes or steps or [REST]
+            total = sum(running[name] for name in sharing)
+            for other in sharing:
+                spent[other] += (at - before) * (running[other] / total if total else 1)
+            running[name] += change
             before = at
         return spent
 
@@ -189,10 +219,11 @@ def main() -> None:
     answer: dict[str, Any] = {"ingest": time.monotonic() - started}
     clock, cpu_started = StageClock(), time.process_time()
     if options.command == "retrain":
-        answer["outcome"] = str(retrain(settings, on_node=clock.on_node).outcome)
+        answer["outcome"] = str(retrain(settings, run=clock.run, on_node=clock.on_node).outcome)
     else:
-        score(settings, on_node=clock.on_node)
+        score(settings, run=clock.run, on_node=clock.on_node)
     answer["stages"] = clock.seconds(time.monotonic())
+    answer["groups_after"] = clock.until("duplicate_groups")
     answer["cpu_seconds"] = time.process_time() - cpu_started
     answer["champion"] = read_champion_type(settings)
     sys.stdout.write(json.dumps(answer))

@@ -8,6 +8,8 @@ for what training did not see.
 
 import base64
 import os
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,18 +32,17 @@ SEED = 0
 SMALL_MATRIX = 200_000
 """Rows times features under which one thread trains."""
 
+_importing = threading.Lock()
+
 
 class BoostedTreeEstimator:
     """A trained booster with the encoding of its inputs. Predicting is safe from many threads."""
 
     def __init__(self, features: Sequence[Feature], encoding: str, booster: bytes) -> None:
-        _quiet_threads()
-        from xgboost import Booster
-
         self.features = features
         self.encoding = encoding
         self._stored = booster
-        self._booster = Booster()
+        self._booster = _xgboost().Booster()
         self._booster.load_model(bytearray(booster))
         # Chunks are small and the engine calls from its own threads: more would only wait.
         self._booster.set_param({"nthread": 1})
@@ -57,11 +58,9 @@ class BoostedTreeEstimator:
 
     def contributions(self, batch: Batch) -> tuple[float, Floats]:
         """Tree SHAP values, one-hot columns added up to their feature."""
-        from xgboost import DMatrix
-
         if not batch.size:
             return 0.0, np.empty((0, len(self.features)), dtype=np.float64)
-        matrix = DMatrix(encoded(self.features, self.encoding, batch), nthread=1)
+        matrix = _xgboost().DMatrix(encoded(self.features, self.encoding, batch), nthread=1)
         by_column = np.asarray(
             self._booster.predict(matrix, pred_contribs=True, validate_features=False),
             dtype=np.float64,
@@ -153,9 +152,7 @@ def fit(
     progress: Progress,
 ) -> BoostedTreeEstimator:
     """Train on the given rows; `progress` receives one row per boosting round."""
-    _quiet_threads()
-    import xgboost
-
+    xgboost = _xgboost()
     encoding = options.category_encoding_method
     threads = _threads(training.batch.size * len(features))
     tree_method = "hist" if options.tree_method == "auto" else options.tree_method
@@ -173,7 +170,7 @@ def fit(
     if evaluation is not None:
         watched.append((_matrix(features, encoding, evaluation, threads), "eval_loss"))
 
-    class Recorder(xgboost.callback.TrainingCallback):
+    class Recorder(xgboost.callback.TrainingCallback):  # type: ignore[misc, name-defined]
         """Hands each round's losses to `progress`; ends training where that says so."""
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
@@ -191,13 +188,28 @@ def fit(
     return BoostedTreeEstimator(features, encoding, bytes(booster.save_raw("ubj")))
 
 
-def _quiet_threads() -> None:
-    """Tell xgboost's threads to sleep while they wait; counts until its first import only.
+def _xgboost() -> Any:
+    """The library, imported at the first use.
 
-    By default they spin: with another process busy on the same two cores, training on 500,000
-    rows took 19 s instead of 2 s.
+    Its threads are told to sleep while they wait, which counts until its first import only. By
+    default they spin: with another process busy on the same two cores, training on 500,000 rows
+    took 19 s instead of 2 s. And it is told that there is no scikit-learn: importing that for
+    wrappers which nobody here uses takes ten times as long as xgboost itself.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with _importing:
+        if "xgboost" not in sys.modules:
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            hidden = "sklearn" not in sys.modules
+            if hidden:
+                sys.modules["sklearn"] = None  # type: ignore[assignment]
+            try:
+                import xgboost
+            finally:
+                if hidden:
+                    del sys.modules["sklearn"]
+    import xgboost
+
+    return xgboost
 
 
 def _threads(cells: int) -> int:
@@ -209,9 +221,7 @@ def _threads(cells: int) -> int:
 
 
 def _matrix(features: Sequence[Feature], encoding: str, examples: Examples, threads: int) -> Any:
-    from xgboost import DMatrix
-
-    return DMatrix(
+    return _xgboost().DMatrix(
         encoded(features, encoding, examples.batch),
         label=examples.is_positive,
         weight=examples.weights,

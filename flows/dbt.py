@@ -6,10 +6,12 @@ once for given variables, and later commands reuse the manifest.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -75,7 +77,8 @@ class Dbt:
         """Parse the project, unless that was done; the other methods do it when they need it."""
         with environment(self.settings):
             if self._manifest is None:
-                self._manifest = self._run("parse the project", ["parse"], None)
+                with _kept_from_garbage_collection():
+                    self._manifest = self._run("parse the project", ["parse"], None)
 
     def build(
         self,
@@ -199,6 +202,25 @@ class Dbt:
             "--no-send-anonymous-usage-stats",
             "--no-version-check",
         ]
+
+
+@contextmanager
+def _kept_from_garbage_collection() -> Iterator[None]:
+    """Spare what is made inside the block Python's search for garbage, then and later.
+
+    Nearly all of a parsed project stays. Looking it over again and again takes a quarter of the
+    time of parsing, and of every command that comes after it. It may go when the block is next
+    entered.
+    """
+    was_enabled = gc.isenabled()
+    gc.unfreeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def _close_log_file() -> None:

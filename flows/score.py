@@ -10,11 +10,13 @@ from flows.deliveries import take_in
 from flows.deploy import converge, refresh_bundle, score_pairs
 from flows.errors import NothingToDo
 from flows.lock import writer_lock
-from flows.retrain import build_features
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.vertex_batch import predict_in_batch, wants_batch
 from flows.warehouse import Warehouse, open_warehouse
+
+PAIRS = ("path:models/staging", "path:models/matching", "deal_pair_features")
+"""What scores are made of. What models learn from and are judged by is `retrain`'s to build."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,18 @@ def score(
                 "`onedeal retrain`."
             )
         run("converge", converge, settings, dbt, settings.run_id)
-        run("features", build_features, dbt)
+        run("features", build_pairs, dbt)
         run("score", score_pairs, settings, dbt)
         run("bundle", refresh_bundle, settings, dbt)
         if wants_batch(settings):
             run("batch", predict_in_batch, settings)
         with open_warehouse(settings) as warehouse:
             return read_scores(warehouse, crowned.model_version)
+
+
+def build_pairs(dbt: Dbt) -> None:
+    """Staging, candidate pairs, and their features."""
+    dbt.build("build the features", PAIRS)
 
 
 def read_scores(warehouse: Warehouse, champion: str) -> ScoreResult:

@@ -12,53 +12,30 @@
     }[split] -%}
     with
 
-    labels as (
+    labelled_pairs as (
 
-        select * from {{ ref('stg_crm__deal_labels') }}
-
-    ),
-
-    label_groups as (
-
-        select * from {{ ref('int_labels__groups') }}
-
-    ),
-
-    pair_features as (
-
-        select * from {{ ref('deal_pair_features') }}
+        select * from {{ ref('int_labels__pairs') }}
 
     ),
 
     final as (
 
         select
-            pair_features.pair_id,
-            pair_features.deal_id_a,
-            pair_features.deal_id_b,
-            groups_a.label_group_id,
-            labels.label_source,
-            case
-                when groups_a.is_split and groups_a.label_group_id <> groups_b.label_group_id then 1 / {{ share }}
-                else 1.0
-            end as pair_weight,
-            cast(case when labels.is_duplicate then 1 else 0 end as int64) as is_duplicate,
-            {%- for feature in pair_feature_names() %}
-            pair_features.{{ feature }}{{ ',' if not loop.last }}
-            {%- endfor %}
+            pair_id,
+            deal_id_a,
+            deal_id_b,
+            label_group_id,
+            label_source,
+            case when is_between_groups then 1 / {{ share }} else 1.0 end as pair_weight,
+            cast(case when is_duplicate then 1 else 0 end as int64) as is_duplicate,
+            {{ pair_feature_names() | join(',\n            ') }}
 
-        from labels
-        inner join label_groups as groups_a on labels.deal_id_a = groups_a.deal_id
-        inner join label_groups as groups_b on labels.deal_id_b = groups_b.deal_id
-        inner join pair_features
-            on
-                labels.deal_id_a = pair_features.deal_id_a
-                and labels.deal_id_b = pair_features.deal_id_b
+        from labelled_pairs
 
         {% if split == 'straddling' -%}
-        where groups_a.split <> groups_b.split
+        where split_a <> split_b
         {%- else -%}
-        where groups_a.split = '{{ split }}' and groups_b.split = '{{ split }}'
+        where split_a = '{{ split }}' and split_b = '{{ split }}'
         {%- endif %}
 
     )

@@ -7,9 +7,9 @@ deals as (
 
 ),
 
-candidate_pairs as (
+pair_features as (
 
-    select * from {{ ref('int_deals__candidate_pairs') }}
+    select * from {{ ref('deal_pair_features') }}
 
 ),
 
@@ -21,7 +21,7 @@ labels as (
 
 counted as (
 
-    select count(*) as pairs from candidate_pairs
+    select count(*) as pairs from pair_features
 
 ),
 
@@ -36,27 +36,24 @@ sampled_deals as (
 
 ),
 
-pairs as (
-
-    select
-        candidate_pairs.pair_id,
-        candidate_pairs.deal_id_a,
-        candidate_pairs.deal_id_b
-
-    from candidate_pairs
-    inner join sampled_deals on candidate_pairs.deal_id_a = sampled_deals.deal_id
-    left join labels
-        on
-            candidate_pairs.deal_id_a = labels.deal_id_a
-            and candidate_pairs.deal_id_b = labels.deal_id_b
-
-    where labels.pair_id is null
-
-),
-
 final as (
 
-    {{ pair_features('pairs', ref('int_deals__tokens')) }}
+    select
+        {%- for feature in pair_feature_names() %}
+        pair_features.{{ feature }},
+        {%- endfor %}
+        pair_features.pair_id,
+        pair_features.deal_id_a,
+        pair_features.deal_id_b
+
+    from pair_features
+    inner join sampled_deals on pair_features.deal_id_a = sampled_deals.deal_id
+    left join labels
+        on
+            pair_features.deal_id_a = labels.deal_id_a
+            and pair_features.deal_id_b = labels.deal_id_b
+
+    where labels.pair_id is null
 
 )
 

@@ -2,6 +2,12 @@
 -- that the sample has about `unscreened_sample_size` pairs whatever the number of deals.
 with
 
+deals as (
+
+    select deal_id from {{ ref('int_deals__tokens') }}
+
+),
+
 pairing_keys as (
 
     select * from {{ ref('int_deals__pairing_keys') }}
@@ -26,16 +32,28 @@ estimated as (
 
 ),
 
+-- One hash a deal: it has about eight keys.
+sampled_deals as (
+
+    select
+        deals.deal_id,
+        estimated.pairs_per_sampled_pair
+
+    from deals
+    cross join estimated
+
+    where {{ unit_hash('deals.deal_id') }} * estimated.pairs_per_sampled_pair < 1
+
+),
+
 sampled_keys as (
 
     select
         pairing_keys.*,
-        estimated.pairs_per_sampled_pair
+        sampled_deals.pairs_per_sampled_pair
 
     from pairing_keys
-    cross join estimated
-
-    where {{ unit_hash('pairing_keys.deal_id') }} * estimated.pairs_per_sampled_pair < 1
+    inner join sampled_deals on pairing_keys.deal_id = sampled_deals.deal_id
 
 ),
 

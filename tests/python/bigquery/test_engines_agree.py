@@ -36,6 +36,7 @@ MODELS = (
     "int_deals__candidate_pairs",
     "deal_pair_features",
     "int_labels__groups",
+    "int_labels__pairs",
     "training_features",
     "validation_set",
     "int_pairs__unscreened",
