@@ -99,7 +99,7 @@ def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     with_weights = read_step(path, "pair_features")
     scored = " union distinct ".join(
         f"select pair_id, probability from {warehouse.name(table)} where model_version = ?"
-        for table in ("validation_predictions", "deal_predictions")
+        for table in ("served_predictions", "deal_predictions")
         if warehouse.exists(table)
     )
     return warehouse.arrow(

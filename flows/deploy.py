@@ -30,6 +30,7 @@ from flows.settings import DEFAULT_TARGET, Settings
 from flows.versions import (
     FELLEGI_SUNTER,
     MODEL_PREFIX,
+    judged_version,
     model_relation,
     weights_relation,
     weights_version,
@@ -317,7 +318,7 @@ def drop_old_versions(settings: Settings) -> list[str]:
     with open_warehouse(settings) as warehouse:
         events = ledger.read(warehouse)
         kept = kept_versions(events)
-        kept |= {weights_version(version) for version in kept}
+        kept |= {of(version) for version in kept for of in (weights_version, judged_version)}
         known = {event.model_version for event in events if event.event == TRAINED}
         versions = [name.removeprefix(MODEL_PREFIX) for name in warehouse.models(MODEL_PREFIX)]
         # A version that was made by hand (`dbt build`: `dev...`) is nobody's to drop. One that was

@@ -207,6 +207,6 @@ def scoring_details(events: Iterable[Event], model_version: str) -> dict[str, An
     details = latest_details(events, model_version)
     return {
         key: details[key]
-        for key in ("threshold", "model_type", "relation", "metrics")
+        for key in ("threshold", "model_type", "relation", "judged_relation", "metrics")
         if key in details
     }

@@ -46,7 +46,7 @@ from flows.lock import writer_lock
 from flows.new_deals import publish_new_deals
 from flows.settings import Settings
 from flows.steps import StepRunner, call
-from flows.versions import CANDIDATES, FELLEGI_SUNTER, model_relation
+from flows.versions import CANDIDATES, FELLEGI_SUNTER, judged_version, model_relation
 from flows.vertex import check_access, read_vertex_settings
 from flows.warehouse import Warehouse, open_warehouse
 
@@ -438,6 +438,9 @@ def decide(
         "threshold": threshold,
         "model_type": candidate.model_type,
         "relation": model_relation(version),
+        "judged_relation": None
+        if candidate.model_type == FELLEGI_SUNTER
+        else model_relation(judged_version(version)),
         "metrics": metrics(candidate),
         "watermark": dict(freshness.watermark),
         "reasons": [_reason(reason) for reason in decision.reasons],

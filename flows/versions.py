@@ -20,6 +20,14 @@ def model_relation(model_version: str) -> str:
     return MODEL_PREFIX + model_version
 
 
+def judged_version(model_version: str) -> str:
+    """The model that a version which learned from all labels is judged by.
+
+    It learned in the same way from those labels alone that it is not judged by.
+    """
+    return f"{model_version}_judged"
+
+
 def weights_version(model_version: str) -> str:
     """The version whose weights a model takes its `match_weight` from: that of the same run."""
     for suffix in CANDIDATES:

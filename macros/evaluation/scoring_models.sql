@@ -49,7 +49,8 @@
 
 {# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a mapping
    with model_version, model_type, threshold, labels_until (when the newest label that it could learn from
-   came in; none where the event does not say) and role; none where there is none. #}
+   came in; none where the event does not say), judged_relation (the name of the model that it is judged by; none
+   where that is the version itself) and role; none where there is none. #}
 {% macro champion_model() %}
     {% set ledger = source('ops', 'model_ledger') %}
     {% if not execute or load_relation(ledger) is none %}
@@ -68,6 +69,7 @@
         'model_type': details['model_type'],
         'threshold': details['threshold'],
         'labels_until': (details.get('watermark') or {}).get('labels'),
+        'judged_relation': details.get('judged_relation'),
         'role': 'champion',
     }) }}
 {% endmacro %}
@@ -84,10 +86,23 @@
     {{ return(champion) }}
 {% endmacro %}
 
-{# The models that a run compares on the same rows: its candidates, and the champion if there is one.
-   `weights` is the Fellegi-Sunter model that gives a model its `match_weight`. #}
-{% macro evaluated_models() %}
+{# The same with the model that it is judged by as its relation. #}
+{% macro judged_champion() %}
+    {% set champion = stored_champion() %}
+    {% if champion and champion.judged_relation %}
+        {% do champion.update({'relation': api.Relation.create(
+            database=target.database, schema=target.schema, identifier=champion.judged_relation
+        )}) %}
+    {% endif %}
+    {{ return(champion) }}
+{% endmacro %}
+
+{# The candidates of this run that could be made. `weights` is the Fellegi-Sunter model that gives a model its
+   `match_weight`. `judged`: with the models that they are judged by. #}
+{% macro candidate_models(judged=false) %}
     {% set weights = ref('deal_duplicate_model_fellegi_sunter') %}
+    {% set logistic = [ref('deal_duplicate_model_logistic'), ref('deal_duplicate_model_logistic_judged')] %}
+    {% set trees = [ref('deal_duplicate_model_boosted_tree'), ref('deal_duplicate_model_boosted_tree_judged')] %}
     {% set models = [{
         'model_version': candidate_version('fellegi_sunter'),
         'model_type': 'fellegi_sunter',
@@ -100,18 +115,25 @@
             'model_version': candidate_version('logistic'),
             'model_type': 'logistic_reg',
             'role': 'candidate',
-            'relation': ref('deal_duplicate_model_logistic'),
+            'relation': logistic[judged | int],
             'weights': weights,
         }) %}
         {% do models.append({
             'model_version': candidate_version('boosted_tree'),
             'model_type': 'boosted_tree_classifier',
             'role': 'candidate',
-            'relation': ref('deal_duplicate_model_boosted_tree'),
+            'relation': trees[judged | int],
             'weights': weights,
         }) %}
     {% endif %}
-    {% set champion = stored_champion() %}
+    {{ return(models) }}
+{% endmacro %}
+
+{# The models that a run compares on the same rows: its candidates, and the champion if there is one, each
+   by the model that did not learn from what it is judged by. #}
+{% macro evaluated_models() %}
+    {% set models = candidate_models(judged=true) %}
+    {% set champion = judged_champion() %}
     {% if champion %}
         {% do models.append(champion) %}
     {% endif %}

@@ -1,6 +1,6 @@
 {%- set weights = ref('deal_duplicate_model_fellegi_sunter') -%}
 {#- Without a champion, what candidates have to be better than is the model without labels. -#}
-{%- set opponent = stored_champion() or {
+{%- set opponent = judged_champion() or {
     'model_version': candidate_version('fellegi_sunter'),
     'model_type': 'fellegi_sunter',
     'role': 'candidate',

@@ -189,8 +189,7 @@ labelled_on_grid as (
 -- NULL where too few carry it, or `threshold_basis` says so: then labels are all there is to go by.
 duplicates_in_sample as (
 
-    select
-        min(reaching / (recall - sqrt(greatest(0, recall * (1 - recall)) / positives))) as duplicates
+    select min(reaching / (recall - sqrt(greatest(0, recall * (1 - recall)) / positives))) as duplicates
 
     from labelled_on_grid
 

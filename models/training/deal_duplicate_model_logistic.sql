@@ -6,6 +6,6 @@ select
 
 from (
     {{ with_match_weight(
-        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
+        all_labelled_pairs(), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
     ) }}
 ) as weighed
