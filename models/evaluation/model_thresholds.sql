@@ -210,7 +210,7 @@ on_grid as (
         labelled_on_grid.threshold,
         labelled_on_grid.labelled_f1_score,
         case when label_sources.are_asked_for then labelled_on_grid.expected_f1_score end as expected_f1_score,
-        least(1, 10 / sqrt(greatest(1, labelled_on_grid.positives))) as bandwidth,
+        least(1, 20 / sqrt(greatest(1, labelled_on_grid.positives))) as bandwidth,
         case
             when duplicates_in_sample.duplicates is not null and labelled_on_grid.reaching > 0
                 then least(1, duplicates_in_sample.duplicates * labelled_on_grid.recall / labelled_on_grid.reaching)
