@@ -53,6 +53,11 @@ def test_the_ledger_tells_a_run_from_training_to_deployment(home_at: HomeAt) -> 
     )
     assert all(reason["passed"] for reason in promoted.details["reasons"])
     json.dumps(dict(promoted.details), allow_nan=False)
+    # Each champion is judged by a model that did not learn from what it is judged by; by hand too.
+    promotions = [e for e in events if e.event == "promoted"]
+    assert len(promotions) == 2
+    with open_warehouse(settings) as warehouse:
+        assert all(warehouse.exists(e.details["judged_relation"]) for e in promotions)
 
 
 def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:
