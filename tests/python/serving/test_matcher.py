@@ -76,7 +76,9 @@ def test_pairs_features_and_probabilities_are_the_warehouses(
         " inner join onedeal.deal_predictions as s using (pair_id) where p.is_blocked",
     )
     by_pair = {(row["deal_id_a"], row["deal_id_b"]): row for row in pairs}
-    assert len(by_pair) > 500
+    # A logistic champion also reads the parts of the match weight, which no table holds.
+    features = [name for name in shared.info.features if name in pairs[0]]
+    assert len(by_pair) > 500 and len(features) > 80
     partners: dict[str, set[str]] = {deal_id: set() for deal_id in known}
     for a, b in by_pair:
         partners[a].add(b)
@@ -88,7 +90,8 @@ def test_pairs_features_and_probabilities_are_the_warehouses(
         for match in answer.matches:
             pair = sorted((deal_id, match.candidate_deal_id))
             expected = by_pair[pair[0], pair[1]]
-            assert match.features == {name: expected[name] for name in shared.info.features}
+            assert match.features.keys() == set(shared.info.features)
+            assert all(match.features[name] == expected[name] for name in features)
             assert match.probability == pytest.approx(expected["probability"], abs=1e-12)
             compared += 1
     assert compared > 500
