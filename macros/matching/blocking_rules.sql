@@ -2,21 +2,20 @@
    `block_window_days` of each other, and pass the screen. To add a rule, add an entry here.
 
    name: how the rule is called; key (one) or each_of (an array): over the columns of
-   `int_deals__tokens`; refinement: the second key that splits a block over the cap; cap: the rule's own
+   `int_deals__tokens` and amount_in_cents, a text; refinement: the second key that splits a block over the cap; cap: the rule's own
    where a large block says little, `block_cap` for the others. #}
 {% macro blocking_rules() %}
-    {% set cents = 'cast(cast(round(100 * amount) as int64) as string)' %}
     {{ return([
-        {'name': 'domain', 'key': 'domain_root', 'refinement': cents},
-        {'name': 'company', 'key': 'company_key', 'refinement': cents},
-        {'name': 'email', 'key': 'contact_email', 'refinement': cents},
-        {'name': 'phone', 'key': 'phone', 'refinement': cents},
-        {'name': 'email_domain', 'key': 'email_domain', 'refinement': cents},
-        {'name': 'amount_company', 'key': cents ~ " || '|' || substr(company_key, 1, 3)", 'refinement': 'company_key', 'cap': 50},
-        {'name': 'amount_close_date', 'key': cents ~ " || '|' || cast(close_day as string)", 'refinement': 'company_key', 'cap': 50},
-        {'name': 'amount_owner', 'key': cents ~ " || '|' || owner", 'refinement': 'company_key', 'cap': 50},
-        {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, ' ~ cents ~ ')', 'cap': 50},
-        {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, ' ~ cents ~ ')', 'cap': 20},
+        {'name': 'domain', 'key': 'domain_root', 'refinement': 'amount_in_cents'},
+        {'name': 'company', 'key': 'company_key', 'refinement': 'amount_in_cents'},
+        {'name': 'email', 'key': 'contact_email', 'refinement': 'amount_in_cents'},
+        {'name': 'phone', 'key': 'phone', 'refinement': 'amount_in_cents'},
+        {'name': 'email_domain', 'key': 'email_domain', 'refinement': 'amount_in_cents'},
+        {'name': 'amount_company', 'key': "amount_in_cents || '|' || substr(company_key, 1, 3)", 'refinement': 'company_key', 'cap': 50},
+        {'name': 'amount_close_date', 'key': "amount_in_cents || '|' || cast(close_day as string)", 'refinement': 'company_key', 'cap': 50},
+        {'name': 'amount_owner', 'key': "amount_in_cents || '|' || owner", 'refinement': 'company_key', 'cap': 50},
+        {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, amount_in_cents)', 'cap': 50},
+        {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, amount_in_cents)', 'cap': 20},
         {'name': 'model_number', 'each_of': long_words('model_numbers', 5), 'refinement': 'company_key', 'cap': 50},
         {'name': 'rare_word', 'each_of': words_of_the_unidentified(), 'refinement': 'company_key', 'cap': 30},
     ]) }}
@@ -66,6 +65,17 @@
 
 {# One row per deal, rule and key. `deals` has the columns of `int_deals__tokens`. #}
 {% macro deal_block_keys(deals) -%}
+    with
+
+    deals_with_cents as (
+
+        select
+            *,
+            cast(cast(round(100 * amount) as int64) as string) as amount_in_cents
+
+        from {{ deals }}
+
+    )
     {%- for rule in blocking_rules() %}
     select
         deal_id,
@@ -83,7 +93,7 @@
             {{ screened_columns() | join(', ') }},
             changed_at
 
-        from {{ deals }}
+        from deals_with_cents
         {%- if rule.each_of is defined %}
         cross join {{ unnest_as(rule.each_of, 'block_key') }}
         {%- endif %}
