@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import sqlglot
 from sqlglot import exp
 
 from flows.compiled_functions import FUNCTIONS, pattern_of
@@ -521,9 +522,21 @@ def _array(compiler: Compiler, node: exp.Array) -> Value:
     return compiler.let(f"[{codes}]", Type("list", types.pop(), scale=nulls), False, level)
 
 
+def _concatenated(compiler: Compiler, node: exp.DPipe) -> Value:
+    """Two texts, or two lists of one type, one after the other."""
+    only(node, "this", "expression", "safe")
+    left, right = compiler.value(node.this), compiler.value(node.expression)
+    if left.type != right.type or (left.type != STRING and left.type.element is None):
+        raise unsupported(node)
+    return compiler.call("{0} + {1}", left.type, left, right)
+
+
 def _bracket(compiler: Compiler, node: exp.Bracket) -> Value:
     """An element by a number; sqlglot counts from 0."""
     (place,) = node.expressions
+    named = _named_by_list(compiler, node)
+    if named is not None:
+        return named
     listed = compiler.value(node.this)
     if (
         listed.type.element is None
@@ -537,12 +550,46 @@ def _bracket(compiler: Compiler, node: exp.Bracket) -> Value:
     return compiler.call(code, listed.type.element, listed, nullable=True)
 
 
+def _named_by_list(compiler: Compiler, node: exp.Bracket) -> Value | None:
+    """list_transform([x], lambda name: ...)[1]: a value that gets a name to be used by."""
+    match node:
+        case exp.Bracket(
+            this=exp.Transform(
+                this=exp.Array(expressions=[one]),
+                expression=exp.Lambda(this=body, expressions=[name]),
+            ),
+            expressions=[exp.Literal(this="0")],
+        ) if not node.args.get("offset"):
+            with compiler.parameter(name.name, compiler.value(one)):
+                return compiler.value(body)
+    return None
+
+
 def _transform(compiler: Compiler, node: exp.Transform) -> Value:
     return compiler.each(node, keeps=False)
 
 
 def _filter(compiler: Compiler, node: exp.ArrayFilter) -> Value:
     return compiler.each(node, keeps=True)
+
+
+def _first_of_each(compiler: Compiler, node: exp.Anonymous) -> Value:
+    """list_select of the places that are the first of their value; of no others."""
+    of = node.expressions[0]
+    name = of.sql("duckdb")
+    known = sqlglot.parse_one(
+        f"list_select({name}, list_filter(range(1, len({name}) + 1), "
+        f"lambda place: list_position({name}, {name}[place]) = place))",
+        dialect="duckdb",
+    )
+    listed = compiler.value(of)
+    if (
+        node.sql("duckdb") != known.sql("duckdb")
+        or listed.type.element not in (INT, STRING)
+        or listed.type.scale == NULLS
+    ):
+        raise unsupported(node)
+    return compiler.call("list(dict.fromkeys({0}))", listed.type, listed)
 
 
 def _sorted(compiler: Compiler, node: exp.SortArray) -> Value:
@@ -558,7 +605,7 @@ def _sorted(compiler: Compiler, node: exp.SortArray) -> Value:
 
 
 def _list_total(name: str) -> _Make:
-    """list_sum and list_max: NULL of no values."""
+    """list_sum, list_max and list_bit_or: NULL of no values."""
 
     def make(compiler: Compiler, node: exp.Expr) -> Value:
         (of,) = node.expressions if isinstance(node, exp.Anonymous) else (node.this,)
@@ -567,6 +614,8 @@ def _list_total(name: str) -> _Make:
             raise unsupported(node)
         code = f"({name}({{0}}) if {{0}} else None)"
         if listed.type.scale == NULLS:
+            if f"{name}_of_nullable" not in FUNCTIONS:
+                raise unsupported(node)
             code = f"{name}_of_nullable({{0}})"
         return compiler.call(code, INT, listed, nullable=True)
 
@@ -622,9 +671,7 @@ EXPRESSIONS: dict[type, _Make] = {
     exp.Sqrt: _simple("sqrt({0})", FLOAT, ("this", FLOAT)),
     exp.Floor: _simple("float(floor({0}))", FLOAT, ("this", FLOAT)),
     exp.Pow: _power,
-    exp.DPipe: _simple(
-        "{0} + {1}", STRING, ("this", STRING), ("expression", STRING), allowed="safe"
-    ),
+    exp.DPipe: _concatenated,
     exp.Length: _length,
     exp.Substring: _substring,
     exp.Right: _right,
@@ -663,4 +710,6 @@ ANONYMOUS: dict[str, _Make] = {
     "strlen": _anonymous("bytes_in({0})", INT, STRING),
     "strip_accents": _anonymous("strip_accents({0})", STRING, STRING),
     "list_sum": _list_total("sum"),
+    "list_bit_or": _list_total("bit_or"),
+    "list_select": _first_of_each,
 }

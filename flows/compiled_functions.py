@@ -13,7 +13,8 @@ import string
 import unicodedata
 from datetime import date
 from decimal import Decimal
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
@@ -232,6 +233,11 @@ def greatest(*values: Any) -> Any:
     return max((value for value in values if value is not None), default=None)
 
 
+def bit_or(values: list[int]) -> int:
+    """list_bit_or(), of at least one value."""
+    return reduce(or_, values)
+
+
 def sum_of_nullable(values: list[Any]) -> Any:
     """list_sum(), NULL left out."""
     given = [value for value in values if value is not None]
@@ -255,7 +261,7 @@ FUNCTIONS: dict[str, Any] = {
         for function in (
             *(lower, upper, strip_accents, trim, extracted, bytes_in, edits, md5, bits),
             *(remainder, whole, round_whole, round_to, integer_of, float_of, float_of_decimal),
-            *(least, greatest, sum_of_nullable, max_of_nullable),
+            *(least, greatest, bit_or, sum_of_nullable, max_of_nullable),
         )
     },
 }

@@ -151,7 +151,7 @@ class _Routes:
     async def match(self, request: Request) -> Response:
         """Find the known deals that may be the one asked about (or each of up to 100)."""
         asked = read(MatchRequest, await request.body())
-        answers = await self._match(request, asked.asked, asked.floor)
+        answers = await self._match(request, asked.asked, asked.floor, asked.remember)
         floor = self._settings.match_floor if asked.floor is None else asked.floor
         found = [_deal_answer(answer, floor) for answer in answers]
         return _json(
@@ -257,7 +257,7 @@ class _Routes:
         return Response(page, media_type="text/html; charset=utf-8")
 
     async def _match(
-        self, request: Request, deals: Sequence[Any], floor: float | None
+        self, request: Request, deals: Sequence[Any], floor: float | None, remember: bool = False
     ) -> list[Answer]:
         state = request.state
         if len(deals) > 1:
@@ -269,6 +269,7 @@ class _Routes:
             request_id=state.request_id,
             client=state.client,
             since=state.started_at,
+            remember=remember,
         )
 
 

@@ -180,14 +180,23 @@ class MatchRequest(Strict):
     floor: Share | None = Field(
         None, description="Matches from this probability on; by default the service's."
     )
+    remember: bool = Field(
+        False,
+        description=(
+            "Compare later requests with these deals too, until `onedeal ingest` brings them: two "
+            "people may key one deal within minutes. Each needs its deal_id."
+        ),
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> MatchRequest:
         if (self.deal is None) == (self.deals is None):
             raise _wrong("it must have either deal or deals")
-        ids = [deal.deal_id for deal in self.deals or () if deal.deal_id is not None]
+        ids = [deal.deal_id for deal in self.asked if deal.deal_id is not None]
         if len(ids) != len(set(ids)):
             raise _wrong("each deal_id must stand in it once")
+        if self.remember and len(ids) < len(self.asked):
+            raise _wrong("with remember, each deal must have a deal_id")
         return self
 
     @property

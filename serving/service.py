@@ -117,11 +117,19 @@ class Service:
     # --- matches ---------------------------------------------------------------------------------
 
     async def match(
-        self, deals: Sequence[Deal], floor: float, *, request_id: str, client: str, since: float
+        self,
+        deals: Sequence[Deal],
+        floor: float,
+        *,
+        request_id: str,
+        client: str,
+        since: float,
+        remember: bool = False,
     ) -> list[Answer]:
         """Compare deals with the known ones, log it, and say what was found.
 
-        since: of `time.perf_counter`, when the request came. Raises Problem (503). When this
+        since: of `time.perf_counter`, when the request came. remember: compare later requests with
+        these deals, which need their deal_id. Raises Problem (503). When this
         returns, the prediction log has the answer on the disk.
         """
         rows = [
@@ -132,9 +140,11 @@ class Service:
         with self._place_in_line():
             matcher = self.ready_matcher()
             if self.endpoint is None:
-                answers = await self._in_line(lambda: _match(matcher, rows, floor))
+                answers = await self._in_line(
+                    lambda: matcher.match(rows, reasons_from=floor, remember=remember)
+                )
             else:
-                comparisons = await self._in_line(lambda: matcher.compare(rows))
+                comparisons = await self._in_line(lambda: matcher.compare(rows, remember=remember))
                 answers, failed = await self._scored(matcher, comparisons, floor)
         now, milliseconds = datetime.now(UTC), (perf_counter() - since) * 1000
         logged = [
@@ -356,13 +366,6 @@ class _Asked:
 
     def get(self, request_id: str) -> tuple[tuple[str, str], ...] | None:
         return self._known.get(request_id)
-
-
-def _match(matcher: Matcher, rows: Sequence[Mapping[str, object]], floor: float) -> list[Answer]:
-    return [
-        matcher.answer(one, matcher.probabilities(one.features), reasons_from=floor)
-        for one in matcher.compare(rows)
-    ]
 
 
 def _rows_of(instances: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray[Any, Any]:

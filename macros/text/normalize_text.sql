@@ -14,16 +14,11 @@
     )), '')
 {%- endmacro %}
 
-{# A text of ASCII alone (as many bytes as characters) needs no classes of Unicode, which take DuckDB a
-   millisecond to prepare, each time a statement runs; inside a lambda only where there is such a text. #}
+{# A single space between words is no match: replacing each by itself would take most of the time. #}
 {% macro duckdb__normalize_text(expression, keep) -%}
-    {%- set folded = fold_case('strip_accents(' ~ expression ~ ')') -%}
-    nullif(trim(case
-        when {{ expression }} is null then null
-        when strlen({{ folded }}) = length({{ folded }})
-            then regexp_replace({{ folded }}, '[^a-z0-9{{ keep }}]+', ' ', 'g')
-        else list_transform(
-            [{{ folded }}], lambda text: regexp_replace(text, '[^\p{L}\p{N}{{ keep }}]+', ' ', 'g')
-        )[1]
-    end), '')
+    {%- set kept = '\\p{L}\\p{N}' ~ keep -%}
+    nullif(trim(regexp_replace(
+        {{ fold_case('strip_accents(' ~ expression ~ ')') }},
+        '[^ {{ kept }}][^{{ kept }}]*| [^{{ kept }}]+', ' ', 'g'
+    )), '')
 {%- endmacro %}

@@ -26,17 +26,13 @@
     {{ exceptions.raise_compiler_error("codes_with_mark has no implementation for " ~ adapter.type()) }}
 {% endmacro %}
 
-{# The codes whose marks meet the condition, without the marks, in order. #}
+{# The codes whose marks (see `marked_code`) meet the condition, without the marks, in order. #}
 {% macro bigquery__codes_with_mark(marked_codes, condition) -%}
-    array(
-        select code & {{ 2 ** 58 - 1 }} from unnest({{ marked_codes }}) as code where {{ condition }} order by 1
-    )
+    array(select code >> 3 from unnest({{ marked_codes }}) as code where {{ condition }} order by 1)
 {%- endmacro %}
 
 {% macro duckdb__codes_with_mark(marked_codes, condition) -%}
-    list_sort(list_transform(
-        list_filter({{ marked_codes }}, lambda code: {{ condition }}), lambda code: code & {{ 2 ** 58 - 1 }}
-    ))
+    list_transform(list_filter({{ marked_codes }}, lambda code: {{ condition }}), lambda code: code >> 3)
 {%- endmacro %}
 
 
@@ -79,13 +75,13 @@
     {{ exceptions.raise_compiler_error("code_stems has no implementation for " ~ adapter.type()) }}
 {% endmacro %}
 
-{# The distinct stems of the tokens: the 20 high bits of their codes, below the marks. #}
+{# The distinct stems of tokens in order: the 20 high bits of their codes, in order as well. #}
 {% macro bigquery__code_stems(codes) -%}
-    array(select distinct (code >> 38) & 1048575 from unnest({{ codes }}) as code order by 1)
+    array(select distinct code >> 38 from unnest({{ codes }}) as code order by 1)
 {%- endmacro %}
 
 {% macro duckdb__code_stems(codes) -%}
-    list_sort(list_distinct(list_transform({{ codes }}, lambda code: (code >> 38) & 1048575)))
+    {{ each_once('list_transform(' ~ codes ~ ', lambda code: code >> 38)') }}
 {%- endmacro %}
 
 
@@ -114,6 +110,11 @@
 {% macro codes_square_weight(codes) -%}
     {%- set weight = '(code & ' ~ (token_weight_base() - 1) ~ ')' -%}
     {{ aggregate_codes(codes, 'sum', weight ~ ' * ' ~ weight) }}
+{%- endmacro %}
+
+{# The set of the tokens in 62 bits. #}
+{% macro codes_signature(codes) -%}
+    {{ aggregate_codes(codes, 'bit_or', signature_bit('code')) }}
 {%- endmacro %}
 
 {# Weight of the rarest token. #}
@@ -210,6 +211,29 @@
 
 {% macro duckdb__array_agg_where(expression, condition) -%}
     list_sort(coalesce(list({{ expression }}) filter (where {{ condition }}), []))
+{%- endmacro %}
+
+
+{% macro each_once(values) %}
+    {{- return(adapter.dispatch('each_once', 'onedeal')(values)) -}}
+{% endmacro %}
+
+{% macro default__each_once(values) %}
+    {{ exceptions.raise_compiler_error("each_once has no implementation for " ~ adapter.type()) }}
+{% endmacro %}
+
+{# The distinct values of an array: in order, where they stand in order. #}
+{% macro bigquery__each_once(values) -%}
+    array(select distinct value from unnest({{ values }}) as value order by 1)
+{%- endmacro %}
+
+{# Those at the first place of their value: several times as fast as list_distinct, which builds a hash table,
+   also for hundreds of words. The outer list gives the array a name. #}
+{% macro duckdb__each_once(values) -%}
+    list_transform([{{ values }}], lambda given: list_select(
+        given,
+        list_filter(range(1, len(given) + 1), lambda place: list_position(given, given[place]) = place)
+    ))[1]
 {%- endmacro %}
 
 

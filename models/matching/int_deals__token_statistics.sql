@@ -9,11 +9,17 @@ with
 
 deals as (
 
-    {{ deal_words(ref('stg_crm__deals')) }}
+    select * from {{ ref('stg_crm__deals') }}
 
     {% if is_incremental() %}
     where changed_at > {{ watermark(this) }}
     {% endif %}
+
+),
+
+words as (
+
+    {{ deal_words('deals') }}
 
 ),
 
@@ -30,12 +36,8 @@ counted as (
         count(*) as deals_with_word,
         max(changed_at) as changed_at
 
-    from deals
+    from words
     cross join {{ unnest_as('record_words', 'word') }}
-
-    {% if is_incremental() %}
-    where word not in (select word from {{ this }})
-    {% endif %}
 
     group by word
 
@@ -51,6 +53,10 @@ weighted as (
 
     from counted
     cross join all_deals
+
+    {% if is_incremental() %}
+    where counted.word not in (select word from {{ this }})
+    {% endif %}
 
 ),
 

@@ -17,13 +17,27 @@ deals as (
 
 ),
 
-words as (
+-- Read for itself: DuckDB would write all of `deals` down, were it read twice.
+texts as (
 
-    {{ deal_words(ref('stg_crm__deals')) }}
+    select
+        deal_id,
+        changed_at,
+        name_text,
+        company_text,
+        description_text
+
+    from {{ ref('stg_crm__deals') }}
 
     {% if is_incremental() %}
     where changed_at > {{ watermark(this) }}
     {% endif %}
+
+),
+
+words as (
+
+    {{ deal_words('texts') }}
 
 ),
 

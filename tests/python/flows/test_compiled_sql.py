@@ -64,6 +64,10 @@ EXPRESSIONS = [
     "list_max(list_transform(w, lambda v: case when contains(s, v) then length(v) end))",
     "list_sum(list_transform(l, lambda v: case when v > 1 then v end)), list_transform(w, lambda v: v || t)",
     "list_filter(l, lambda v: list_contains(list_transform(l, lambda u: u - 1), v)), [s, t][1], [s][2]",
+    "list_bit_or(l), l || [3], w || ['x'], w || w, list_transform([l], lambda v: len(v))[1]",
+    "list_select(l, list_filter(range(1, len(l) + 1), lambda place: list_position(l, l[place]) = place))",
+    "list_transform([w || w], lambda v: list_select(v, list_filter(range(1, len(v) + 1),"
+    " lambda place: list_position(v, v[place]) = place)))[1]",
     "date_diff('day', date '1970-01-01', d), cast(moment as date), coalesce(l, []), [i][1]",
 ]
 QUERIES = [
@@ -107,6 +111,12 @@ REFUSED = [
     "select regexp_matches(s, 'a+?b++') as n from words",
     "select substr(s, -2, 1) as n from words",
     "select list_sort(l, 'desc') as n from words",
+    "select list_filter(l, lambda v, p: p > 1) as n from words",
+    "select list_select(l, [1]) as n from words",
+    "select list_select(l, list_filter(range(1, len(l) + 1), lambda place: list_position(w, 'a') = place)) as n"
+    " from words",
+    "select list_bit_or(list_transform(l, lambda v: case when v > 1 then v end)) as n from words",
+    "select l || w as n from words",
     "select case i when 1 then 2 end as n from words",
     "select sum(x) as n from words group by b",
     "select s from words union all select s, k from others",

@@ -88,6 +88,25 @@ def test_a_deal_without_fields_matches_nothing_and_gets_an_id(server: Server) ->
     assert server.match({"deal_name": "Acme"})["deal_id"] != answer["deal_id"]
 
 
+def test_a_remembered_deal_is_found_by_the_next(
+    server: Server, deals: list[dict[str, Any]]
+) -> None:
+    deal = {**deals[0], "company_name": "Quuxfield", "company_domain": "quuxfield.example"}
+    first, second = ({**deal, "deal_id": f"remembered-{n}"} for n in (1, 2))
+
+    def found_by_the_second() -> set[str]:
+        return {m["candidate_deal_id"] for m in server.match(second, floor=0)["matches"]}
+
+    server.match(first)
+    assert first["deal_id"] not in found_by_the_second()
+    assert server.post("/v1/match", {"deal": first, "remember": True}).status_code == 200
+    assert first["deal_id"] in found_by_the_second()
+    refused = server.post(
+        "/v1/match", {"deals": [second, deals[1] | {"deal_id": None}], "remember": True}
+    )
+    assert refused.status_code == 422 and "must have a deal_id" in refused.text
+
+
 def test_the_floor_bounds_the_matches(server: Server, deals: list[dict[str, Any]]) -> None:
     deal = {**deals[0], "deal_id": "floor"}
     everything = server.match(deal, floor=0)
