@@ -52,6 +52,14 @@ def _literal(compiler: Compiler, node: exp.Literal) -> Value:
     return Value(repr(float(node.this)), NUMBER, False, 0)
 
 
+def _negative(compiler: Compiler, node: exp.Neg) -> Value:
+    """Of a written number alone: the negative of the smallest integer is none."""
+    if not isinstance(node.this, exp.Literal) or node.this.is_string:
+        raise unsupported(node)
+    value = compiler.value(node.this)
+    return Value(f"(-{value.code})", value.type, False, 0)
+
+
 def _named(compiler: Compiler, node: exp.Column | exp.Identifier) -> Value:
     if isinstance(node, exp.Identifier):
         return compiler.find(node.name, "")
@@ -625,6 +633,7 @@ def _contained(compiler: Compiler, node: exp.ArrayContains) -> Value:
 
 EXPRESSIONS: dict[type, _Make] = {
     exp.Literal: _literal,
+    exp.Neg: _negative,
     exp.Column: _named,
     exp.Identifier: _named,
     exp.Null: _constant("None", NULL),

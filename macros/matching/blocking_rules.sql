@@ -2,21 +2,20 @@
    `block_window_days` of each other, and pass the screen. To add a rule, add an entry here.
 
    name: how the rule is called; key (one) or each_of (an array): over the columns of
-   `int_deals__tokens`; refinement: the second key that splits a block over the cap; cap: the rule's own
+   `int_deals__tokens` and amount_in_cents, a text; refinement: the second key that splits a block over the cap; cap: the rule's own
    where a large block says little, `block_cap` for the others. #}
 {% macro blocking_rules() %}
-    {% set cents = 'cast(cast(round(100 * amount) as int64) as string)' %}
     {{ return([
-        {'name': 'domain', 'key': 'domain_root', 'refinement': cents},
-        {'name': 'company', 'key': 'company_key', 'refinement': cents},
-        {'name': 'email', 'key': 'contact_email', 'refinement': cents},
-        {'name': 'phone', 'key': 'phone', 'refinement': cents},
-        {'name': 'email_domain', 'key': 'email_domain', 'refinement': cents},
-        {'name': 'amount_company', 'key': cents ~ " || '|' || substr(company_key, 1, 3)", 'refinement': 'company_key', 'cap': 50},
-        {'name': 'amount_close_date', 'key': cents ~ " || '|' || cast(close_day as string)", 'refinement': 'company_key', 'cap': 50},
-        {'name': 'amount_owner', 'key': cents ~ " || '|' || owner", 'refinement': 'company_key', 'cap': 50},
-        {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, ' ~ cents ~ ')', 'cap': 50},
-        {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, ' ~ cents ~ ')', 'cap': 20},
+        {'name': 'domain', 'key': 'domain_root', 'refinement': 'amount_in_cents'},
+        {'name': 'company', 'key': 'company_key', 'refinement': 'amount_in_cents'},
+        {'name': 'email', 'key': 'contact_email', 'refinement': 'amount_in_cents'},
+        {'name': 'phone', 'key': 'phone', 'refinement': 'amount_in_cents'},
+        {'name': 'email_domain', 'key': 'email_domain', 'refinement': 'amount_in_cents'},
+        {'name': 'amount_company', 'key': "amount_in_cents || '|' || substr(company_key, 1, 3)", 'refinement': 'company_key', 'cap': 50},
+        {'name': 'amount_close_date', 'key': "amount_in_cents || '|' || cast(close_day as string)", 'refinement': 'company_key', 'cap': 50},
+        {'name': 'amount_owner', 'key': "amount_in_cents || '|' || owner", 'refinement': 'company_key', 'cap': 50},
+        {'name': 'deal_name', 'key': 'name_text', 'refinement': 'coalesce(company_key, amount_in_cents)', 'cap': 50},
+        {'name': 'description', 'key': "case when length(description_text) >= 20 then substr(description_text, 1, 40) end", 'refinement': 'coalesce(company_key, amount_in_cents)', 'cap': 20},
         {'name': 'model_number', 'each_of': long_words('model_numbers', 5), 'refinement': 'company_key', 'cap': 50},
         {'name': 'rare_word', 'each_of': words_of_the_unidentified(), 'refinement': 'company_key', 'cap': 30},
     ]) }}
@@ -59,11 +58,24 @@
 
 {# What the screen reads of a deal, columns of `int_deals__tokens`. #}
 {% macro screened_columns() %}
-    {{ return(['created_day', 'close_day', 'amount', 'name_signature', 'record_signature']) }}
+    {{ return([
+        'created_day', 'close_day', 'amount', 'domain_root', 'contact_text', 'name_signature', 'record_signature',
+    ]) }}
 {% endmacro %}
 
 {# One row per deal, rule and key. `deals` has the columns of `int_deals__tokens`. #}
 {% macro deal_block_keys(deals) -%}
+    with
+
+    deals_with_cents as (
+
+        select
+            *,
+            cast(cast(round(100 * amount) as int64) as string) as amount_in_cents
+
+        from {{ deals }}
+
+    )
     {%- for rule in blocking_rules() %}
     select
         deal_id,
@@ -81,7 +93,7 @@
             {{ screened_columns() | join(', ') }},
             changed_at
 
-        from {{ deals }}
+        from deals_with_cents
         {%- if rule.each_of is defined %}
         cross join {{ unnest_as(rule.each_of, 'block_key') }}
         {%- endif %}
@@ -134,21 +146,22 @@
 {%- endmacro %}
 
 {# The screen: whether the deals `l` and `r`, which share a key, are worth comparing word by word. They were
-   created within `block_window_days`, and agree well enough over all: amount, close date, creation date,
-   name and record give 2 points where they agree, 1 where they nearly do or a side says nothing, and
-   `screen_points` are asked for. A pair of renewals of one company passes or fails in nanoseconds here,
-   where its features take microseconds. #}
+   created within `block_window_days`, and what speaks for the pair outweighs what speaks against it: the
+   points of name, record, amount, close date, domain and contact come to `screen_points` or more. What a
+   side does not say counts neither for nor against. A pair of renewals of one company fails in nanoseconds
+   here, where its features take microseconds. #}
 {% macro passes_screen() -%}
     {{ within_block_window() }}
-    and case
-            when {{ amount_ratio() }} >= 0.8 or abs({{ amount_ratio() }} - 0.1) < 0.001 then 2
-            when {{ amount_ratio() }} is null then 1
+    and {{ signature_points('name_signature') }}
+        + {{ signature_points('record_signature') }}
+        + {{ amount_points() }}
+        + {{ close_date_points() }}
+        + case when l.domain_root <> r.domain_root then -3 else 0 end
+        + case
+            when l.contact_text = r.contact_text then 1
+            when l.contact_text <> r.contact_text then -1
             else 0
         end
-        + {{ days_points('created_day') }}
-        + {{ days_points('close_day') }}
-        + {{ signature_points('name_signature') }}
-        + {{ signature_points('record_signature') }}
         >= {{ var('screen_points') }}
 {%- endmacro %}
 
@@ -157,26 +170,44 @@
     coalesce(abs(l.created_day - r.created_day) <= {{ var('block_window_days') }}, true)
 {%- endmacro %}
 
-{% macro days_points(day) -%}
-    case
-        when abs(l.{{ day }} - r.{{ day }}) <= 31 then 2
-        when abs(l.{{ day }} - r.{{ day }}) > 120 then 0
-        else 1
-    end
+{# From 2 to -2, by the share of the words of the side with fewer, in full quarters. #}
+{% macro signature_points(signature) -%}
+    coalesce(
+            floor(
+                4 * cast(bit_count(l.{{ signature }} & r.{{ signature }}) as int64)
+                / nullif(least(
+                    cast(bit_count(l.{{ signature }}) as int64),
+                    cast(bit_count(r.{{ signature }}) as int64)
+                ), 0)
+            ) - 2,
+            0
+        )
 {%- endmacro %}
 
-{# By the share of the words of the side with fewer: 70 %, 50 %. In whole numbers, the same on any engine. #}
-{% macro signature_points(signature) -%}
-    {%- set shared -%} 10 * cast(bit_count(l.{{ signature }} & r.{{ signature }}) as int64) {%- endset -%}
-    {%- set fewer -%}
-    least(cast(bit_count(l.{{ signature }}) as int64), cast(bit_count(r.{{ signature }}) as int64))
-    {%- endset -%}
+{# By how much of the larger amount they differ; 90 % is a zero too many, as often as not. An amount of 0
+   says nothing. #}
+{% macro amount_points() -%}
+    {%- set difference, larger = 'abs(l.amount - r.amount)', 'greatest(abs(l.amount), abs(r.amount))' -%}
     case
-        when coalesce(l.{{ signature }}, 0) = 0 or coalesce(r.{{ signature }}, 0) = 0 then 1
-        when {{ shared }} >= 7 * {{ fewer }} then 2
-        when {{ shared }} >= 5 * {{ fewer }} then 1
-        else 0
-    end
+            when l.amount * r.amount = 0 then 0
+            when {{ difference }} <= 0.02 * {{ larger }} then 2
+            when {{ difference }} <= 0.1 * {{ larger }} then 0
+            when {{ difference }} <= 0.5 * {{ larger }} then -1
+            when abs({{ difference }} - 0.9 * {{ larger }}) < 0.001 * {{ larger }} then 2
+            when {{ difference }} > 0.5 * {{ larger }} then -2
+            else 0
+        end
+{%- endmacro %}
+
+{# A key may hold the day already, so the same one is no point for the pair. #}
+{% macro close_date_points() -%}
+    case
+            when l.close_day = r.close_day then 0
+            when abs(l.close_day - r.close_day) <= 60 then -1
+            when abs(l.close_day - r.close_day) <= 120 then -2
+            when abs(l.close_day - r.close_day) > 120 then -3
+            else 0
+        end
 {%- endmacro %}
 
 {# The rule's bit in `int_deals__candidate_pairs.blocking_rules`: 1 for the first rule, 2, 4, ... #}

@@ -87,13 +87,10 @@
     {{ delete_rows('deal_id_a in (' ~ affected ~ ') or deal_id_b in (' ~ affected ~ ')') }}
 {%- endmacro %}
 
-{# Pre-hook: forget the pairs that were made anew in `pairs`, the name of a model, or are there no more. #}
+{# Pre-hook: forget the pairs that were made anew in `pairs`, the name of a model, or are there no more: all
+   but those that stand there as they were. #}
 {% macro delete_changed_pairs(pairs) -%}
-    {% set pairs = ref(pairs) %}
-    {{ delete_rows(
-        'pair_id in (select pair_id from ' ~ pairs ~ ' where changed_at > ' ~ watermark(this) ~ ')'
-        ~ ' or pair_id not in (select pair_id from ' ~ pairs ~ ')'
-    ) }}
+    {{ delete_rows('pair_id not in (select pair_id from ' ~ ref(pairs) ~ ' where changed_at <= ' ~ watermark(this) ~ ')') }}
 {%- endmacro %}
 
 {# The deals whose pairs may differ from those in `relation`: they changed, or a block of theirs went
@@ -109,8 +106,17 @@
     inner join {{ ref('int_deals__capped_blocks') }} as blocks
         on
             block_keys.rule = blocks.rule
-            and blocks.pairing_key
-            = case when blocks.is_refined then {{ refined_key('block_keys') }} else block_keys.block_key end
+            and block_keys.block_key = blocks.pairing_key
 
-    where blocks.changed_at > {{ newest }}
+    where blocks.changed_at > {{ newest }} and not blocks.is_refined
+
+    union distinct
+
+    select block_keys.deal_id from {{ ref('int_deals__block_keys') }} as block_keys
+    inner join {{ ref('int_deals__capped_blocks') }} as blocks
+        on
+            block_keys.rule = blocks.rule
+            and {{ refined_key('block_keys') }} = blocks.pairing_key
+
+    where blocks.changed_at > {{ newest }} and blocks.is_refined
 {%- endmacro %}

@@ -57,7 +57,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three homes, each a copy of the one before it and one step further.
 
-    `first`: deals, verdicts of which three in ten are wrong, and the poor model they give: the
+    `first`: deals, verdicts of which a third are wrong, and the poor model they give: the
     gate rejected it, and a person promoted it. `ready`: more deals, and the same verdicts and more,
     all of them right; not trained yet. `second`: trained, and promoted by the gate.
     """
@@ -91,7 +91,7 @@ def _make_stages(root: Path) -> None:
     old = generated.deals.slice(0, FIRST_DEALS)
     among = old.column("deal_id")
     first_day, second_day = date(2026, 8, 1), date(2026, 8, 2)
-    wrong = verdicts(generated, 600, SEED, error_rate=0.3, among=among, day=first_day)
+    wrong = verdicts(generated, 600, SEED, error_rate=0.35, among=among, day=first_day)
     right = verdicts(generated, 600, SEED, error_rate=0, among=among, day=second_day)
     more = verdicts(generated, 600, SEED + 1, error_rate=0, known=right, day=second_day)
 

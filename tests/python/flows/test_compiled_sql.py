@@ -44,7 +44,7 @@ OTHERS = pa.table({"k": pa.array([1, 1, None, 3]), "s": pa.array(["one", "uno", 
 EXPRESSIONS = [
     "b and c, b or c, not b, not (b and c), b and i > 0 and c, b or c or x < 1, b and true",
     "i = j, i <> j, i < x, x >= 1.5, s <> t, s = 'abc abc', i is null, not (i is null)",
-    "i + j, i - j, i * j, i / nullif(j, 0), x * 2, 1 - x, x - 0.1, i & 3, (i & 7) << 3, (j & 7) >> 1",
+    "i + j, i - j, i * j, i / nullif(j, 0), i >= -1, x * -0.5, case when i > 0 then -3 else 0 end, x * 2, 1 - x, x - 0.1, i & 3, (i & 7) << 3, (j & 7) >> 1",
     "mod(i, 2), bit_count(i), abs(i), abs(x), cast(i as float64), cast(round(x) as int64)",
     "least(i, j), greatest(i, j), least(x, i), greatest(x, 0.5, i), least(s, t), greatest(1, 2)",
     "coalesce(i, j), coalesce(i, 0), coalesce(x, 0.5), coalesce(s, t, ''), nullif(i, 1), nullif(s, '')",
