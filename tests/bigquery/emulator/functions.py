@@ -139,6 +139,25 @@ class Numeric:
         return exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb")
 
 
+class ConcatenatedArrays:
+    """`a || b` of arrays, told by the UNNEST around it: bqemulator casts every `||` to text."""
+
+    name = "CONCATENATED_ARRAYS"
+
+    def applies_to(self, node: Any) -> bool:
+        parent = node.parent
+        while isinstance(parent, exp.DPipe):
+            parent = parent.parent
+        return isinstance(node, exp.DPipe) and isinstance(parent, exp.Unnest)
+
+    def rewrite(self, node: Any) -> exp.Expression:
+        return sql("list_concat(:left, :right)", left=_unpiped(node.this), right=node.expression)
+
+
+def _unpiped(node: Any) -> Any:
+    return ConcatenatedArrays().rewrite(node) if isinstance(node, exp.DPipe) else node
+
+
 class FieldsOfUnnest:
     """FROM UNNEST(structs), without an alias, has the structs' fields as columns."""
 
@@ -180,6 +199,7 @@ RULES = (
     CodePointsOfBytes(),
     CodePointsToString(),
     CastToInteger(),
+    ConcatenatedArrays(),
     FieldsOfUnnest(),
     Numeric(),
 )

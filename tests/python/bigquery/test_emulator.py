@@ -468,6 +468,7 @@ def test_a_definition_is_kept(client: Client, dataset: str) -> None:
         ("normalize(lower(normalize('É', NFD)), NFC)", "é"),
         (r"regexp_replace('a.b', r'\W', '\\\\')", "a\\b"),
         ("array(select x from unnest([1, 2, 3]) as x where x in unnest([2, 3]))", [2, 3]),
+        ("array(select x from unnest(['a'] || ['b'] || ['c']) as x)", ["a", "b", "c"]),
         ("(select sum(x) from unnest(cast(null as array<int64>)) as x)", None),
         ("array(select x from unnest(cast(null as array<int64>)) as x)", []),
         (
