@@ -42,7 +42,7 @@ STAGES = {
     "training": ("deal_duplicate_model", "int_pairs__"),
     "evaluation": (
         *("model_", "validation_predictions", "unlabelled_evaluation", "sampled_"),
-        *("cross_validated_predictions", "straddling_predictions"),
+        *("cross_validated_predictions", "straddling_predictions", "served_predictions"),
     ),
     "scoring": ("deal_predictions",),
     "groups": ("int_duplicates__", "duplicate_group"),

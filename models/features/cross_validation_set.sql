@@ -23,7 +23,7 @@ labelled_pairs as (
 
 ),
 
--- The validation set is fold 0: the candidate itself was trained without it.
+-- The validation set is fold 0: the candidate's judged model was trained without it.
 folds as (
 
     select

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from flows import ledger
 from flows.bundle import bundle_versions, current_version
+from flows.dbt import Dbt
 from flows.deploy import KEPT_VERSIONS, kept_versions
 from flows.errors import DbtFailed, InputRejected
 from flows.ingest import ingest_deals, ingest_labels
@@ -58,6 +59,41 @@ def test_the_ledger_tells_a_run_from_training_to_deployment(home_at: HomeAt) -> 
     assert len(promotions) == 2
     with open_warehouse(settings) as warehouse:
         assert all(warehouse.exists(e.details["judged_relation"]) for e in promotions)
+
+
+def test_a_champion_without_a_model_to_judge_it_by_is_judged_by_itself(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    crowned = ledger.champion(events_of(settings))
+    assert crowned is not None
+    dbt = Dbt(replace(settings, run_id=crowned.run_id))
+    with open_warehouse(settings) as warehouse:
+        # The candidate that was not chosen is gone; here it only has to be there.
+        judged = crowned.details["judged_relation"]
+        kinds = ("logistic", "boosted_tree")
+        kind, other = kinds if kinds[0] in judged else kinds[::-1]
+        warehouse.copy_model(judged, judged.replace(kind, other))
+
+    def judged_as_it_scores() -> bool:
+        dbt.build("judge the champion", ("validation_predictions",))
+        with open_warehouse(settings) as warehouse:
+            (found,) = warehouse.query(
+                "select count(*) as pairs, "
+                "max(abs(scored.probability - judged.probability)) as off "
+                f"from {MODEL_SCHEMA}.validation_predictions as judged "
+                f"inner join {MODEL_SCHEMA}.deal_predictions as scored using (pair_id) "
+                "where judged.role = 'champion'"
+            )
+        assert found["pairs"] > 50
+        return bool(found["off"] < 1e-9)
+
+    assert not judged_as_it_scores()
+    # As the ledger of a version that was promoted before there were such models.
+    with open_warehouse(settings) as warehouse:
+        warehouse.execute(
+            "update onedeal_ops.model_ledger "
+            "set details = json_merge_patch(details, '{\"judged_relation\": null}')"
+        )
+    assert judged_as_it_scores()
 
 
 def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:
