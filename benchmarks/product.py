@@ -37,7 +37,7 @@ STAGES = {
     "blocking": ("int_deals__",),
     "features": (
         *("deal_pair_features", "int_labels__", "training_features", "validation_set"),
-        *("cross_validation_set", "straddling_pairs"),
+        *("cross_validation_set", "straddling_pairs", "labelled_features"),
     ),
     "training": ("deal_duplicate_model", "int_pairs__"),
     "evaluation": (

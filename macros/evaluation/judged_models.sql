@@ -3,25 +3,3 @@
 {% macro judged_version(model_version) %}
     {{ return(model_version ~ '_judged') }}
 {% endmacro %}
-
-{# The pairs that a version learns from: those that its judged model learns from, those that this one is
-   judged by, and those that straddle the two. None where the first are not of both kinds: what can't be judged is
-   not made. In a FROM clause. #}
-{% macro all_labelled_pairs() -%}
-(
-    select labelled.*
-
-    from (
-        select * from {{ ref('training_features') }}
-        union all
-        select * from {{ ref('validation_set') }}
-        union all
-        select * from {{ ref('straddling_pairs') }}
-    ) as labelled
-
-    where (select count(distinct training.is_duplicate) from {{ ref('training_features') }} as training) = 2
-
-    order by md5(labelled.pair_id)
-    limit {{ var('training_rows_cap') }}
-)
-{%- endmacro %}

@@ -6,6 +6,6 @@ select
 
 from (
     {{ with_match_weight(
-        all_labelled_pairs(), ref('deal_duplicate_model_fellegi_sunter'), 'boosted_tree_classifier'
+        ref('labelled_features'), ref('deal_duplicate_model_fellegi_sunter'), 'boosted_tree_classifier'
     ) }}
 ) as weighed

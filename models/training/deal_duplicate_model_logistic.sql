@@ -6,6 +6,6 @@ select
 
 from (
     {{ with_match_weight(
-        all_labelled_pairs(), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
+        ref('labelled_features'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
     ) }}
 ) as weighed

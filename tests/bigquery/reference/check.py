@@ -65,6 +65,7 @@ CHAMPION = answer(
     (
         "dev_boosted_tree",
         '{"model_type": "boosted_tree_classifier", "threshold": 0.5, '
+        '"judged_relation": "deal_duplicate_model__dev_boosted_tree_judged", '
         '"watermark": {"labels": "2026-06-02T10:00:00"}}',
     ),
 )

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from tests.bigquery.googlesql import Statement, Table, tree
 from tests.bigquery.reference.check import (
+    BEST_CANDIDATE,
     CHAMPION,
     CLASS_COUNTS,
     CLASSES,
@@ -82,7 +83,7 @@ def increment(tmp_path_factory: pytest.TempPathFactory) -> Increment:
     outcome = run_check(
         tmp_path_factory.mktemp("check"),
         (
-            Pass("a first build", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION)),
+            Pass("a first build", ("run",), (CLASSES, CLASS_COUNTS, BEST_CANDIDATE)),
             Pass("an increment", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION, DAYS, LATEST_CHANGE)),
         ),
     )
@@ -182,16 +183,18 @@ def test_training_reads_no_more_than_its_cap(increment: Increment) -> None:
     read = {name.name for s in created for name in s.tables}
     # The weights are some thirty rows; the pairs of the folds are there with few labels only.
     assert read == {
+        "labelled_features",
         "training_features",
         "cross_validation_set",
         "deal_duplicate_model__dev_fellegi_sunter",
     }
     folds = [s for s in created if "cross_validation_set" in {name.name for name in s.tables}]
-    assert (len(created), len(folds)) == (5, 3)
-    features = [s for node, s in increment.statements if node == "training_features"]
+    assert (len(created), len(folds)) == (7, 3)
+    capped = ("training_features", "labelled_features")
+    features = [s for node, s in increment.statements if node in capped]
     limits = [
         tree.literal(tree.fields(scan)["limit"])
         for statement in features
         for scan in tree.walk(statement.resolved, "LimitOffsetScan")
     ]
-    assert limits == [500_000]
+    assert limits == [500_000, 500_000]
