@@ -13,7 +13,17 @@ labelled_pairs as (
 
 final as (
 
-    select * from labelled_pairs
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        label_group_id,
+        label_source,
+        pair_weight,
+        is_duplicate,
+        {{ pair_feature_names() | join(',\n        ') }}
+
+    from labelled_pairs
 
     where (select count(distinct training.is_duplicate) from {{ ref('training_features') }} as training) = 2
 
