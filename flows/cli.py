@@ -359,6 +359,9 @@ def evaluate(
     precision, recall and F1 at the champion's threshold, and average precision. FILE gets the
     columns deal_id_a, deal_id_b, is_duplicate, probability, predicted_is_duplicate.
 
+    Pairs that were ingested as labels before the champion was trained taught it: it looks better
+    on them than it is.
+
     Example: `onedeal evaluate test-pairs.csv --out predictions.csv`
     """
     from flows.evaluate import evaluate as run_evaluate
