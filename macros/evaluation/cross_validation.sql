@@ -3,21 +3,6 @@
     {{ return([1, 2, 3]) }}
 {% endmacro %}
 
-{# The pairs that the logistic regression without a fold is trained on. #}
-{% macro pairs_without_fold(fold) -%}
-    select
-        is_duplicate,
-        {{ model_feature_names('logistic_reg') | join(',\n        ') }}
-
-    from (
-        {{ with_match_weight(
-            ref('cross_validation_set'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
-        ) }}
-    ) as weighed
-
-    where fold <> {{ fold }}
-{%- endmacro %}
-
 {# The folds without which there are pairs of both kinds to learn from, and which have pairs themselves. #}
 {% macro trainable_folds() %}
     {% set pairs = ref('cross_validation_set') %}

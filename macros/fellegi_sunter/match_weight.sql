@@ -40,6 +40,18 @@
     {%- endif %}
 {%- endmacro %}
 
+{# What a model of `model_type` is trained on: labelled `pairs` with the features that it reads. A WHERE clause may
+   follow. #}
+{% macro pairs_to_learn_from(pairs, model_type) -%}
+    select
+        is_duplicate,
+        {{ model_feature_names(model_type) | join(',\n        ') }}
+
+    from (
+        {{ with_match_weight(pairs, ref('deal_duplicate_model_fellegi_sunter'), model_type) }}
+    ) as weighed
+{%- endmacro %}
+
 {# A model table as one row: a column per level, `prior` and, for example, `amount_0`. #}
 {% macro weights_in_a_row(weights) -%}
     (

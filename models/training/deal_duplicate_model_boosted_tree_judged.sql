@@ -1,11 +1,3 @@
 {{ config(alias='deal_duplicate_model__' ~ judged_version(candidate_version('boosted_tree'))) }}
 
-select
-    is_duplicate,
-    {{ model_feature_names('boosted_tree_classifier') | join(',\n    ') }}
-
-from (
-    {{ with_match_weight(
-        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'boosted_tree_classifier'
-    ) }}
-) as weighed
+{{ pairs_to_learn_from(ref('training_features'), 'boosted_tree_classifier') }}

@@ -1,11 +1,3 @@
 {{ config(alias='deal_duplicate_model__' ~ judged_version(candidate_version('logistic'))) }}
 
-select
-    is_duplicate,
-    {{ model_feature_names('logistic_reg') | join(',\n    ') }}
-
-from (
-    {{ with_match_weight(
-        ref('training_features'), ref('deal_duplicate_model_fellegi_sunter'), 'logistic_reg'
-    ) }}
-) as weighed
+{{ pairs_to_learn_from(ref('training_features'), 'logistic_reg') }}
