@@ -103,9 +103,10 @@ class Evaluations:
         """The candidate that goes to the gate.
 
         champion_type: model type of the champion, None without one. model_types: those that can be
-        served; all by default. Where there are too few
-        verdicts to judge by, the candidate that needs none goes, but not against a champion that
-        learned from verdicts.
+        served; all by default.
+
+        Where there are too few verdicts to judge by, the candidate that needs none goes, but not
+        against a champion that learned from verdicts.
         """
         if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
             self.candidates, () if champion_type is None else self.comparisons

@@ -2,8 +2,8 @@
    `block_window_days` of each other, and pass the screen. To add a rule, add an entry here.
 
    name: how the rule is called; key (one) or each_of (an array): over the columns of
-   `int_deals__tokens` and amount_in_cents, a text; refinement: the second key that splits a block over the cap; cap: the rule's own
-   where a large block says little, `block_cap` for the others. #}
+   `int_deals__tokens` and `amount_in_cents`, a text; refinement: the second key that splits a block over
+   the cap; cap: the rule's own where a large block says little, `block_cap` for the others. #}
 {% macro blocking_rules() %}
     {{ return([
         {'name': 'domain', 'key': 'domain_root', 'refinement': 'amount_in_cents'},
