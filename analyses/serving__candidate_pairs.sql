@@ -22,7 +22,8 @@ final as (
     select distinct
         {{ pair_id('least(l.deal_id, r.deal_id)', 'greatest(l.deal_id, r.deal_id)') }} as pair_id,
         least(l.deal_id, r.deal_id) as deal_id_a,
-        greatest(l.deal_id, r.deal_id) as deal_id_b
+        greatest(l.deal_id, r.deal_id) as deal_id_b,
+        true as is_blocked
 
     from incoming_pairing_keys as l
     inner join all_pairing_keys as r

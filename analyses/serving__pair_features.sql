@@ -1,4 +1,4 @@
--- candidate_pairs, incoming_tokens, tokens (of other deals). Gives the candidate pairs' features.
+-- candidate_pairs, incoming_tokens, tokens (of other deals). Gives the candidate pairs' features but the margins.
 with
 
 deals as (
@@ -13,7 +13,7 @@ deals as (
 
 final as (
 
-    {{ pair_features('candidate_pairs', 'deals') }}
+    {{ pair_features('candidate_pairs', 'deals', keep=['is_blocked']) }}
 
 )
 

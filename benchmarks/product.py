@@ -34,12 +34,16 @@ VERDICTS = 5_000
 # A stage's models by how their names start; the first stage that fits counts.
 STAGES = {
     "clean and tokens": ("stg_", "int_deals__token"),
-    "blocking": ("int_deals__",),
+    "blocking": (
+        *("int_deals__block_keys", "int_deals__capped_blocks"),
+        *("int_deals__pairing_keys", "int_deals__candidate_pairs"),
+    ),
     "features": (
-        *("deal_pair_features", "int_labels__", "training_features", "validation_set"),
+        *("int_pairs__compared", "int_deals__best_matches", "deal_pair_features", "int_labels__"),
+        *("training_features", "validation_set"),
         *("cross_validation_set", "straddling_pairs", "labelled_features"),
     ),
-    "training": ("deal_duplicate_model", "int_pairs__"),
+    "training": ("deal_duplicate_model", "int_pairs__unscreened", "int_pairs__comparison"),
     "evaluation": (
         *("model_", "validation_predictions", "unlabelled_evaluation", "sampled_"),
         *("cross_validated_predictions", "straddling_predictions", "served_predictions"),

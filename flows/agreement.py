@@ -37,9 +37,12 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
     comparer = Comparer(path)
     deals = comparer.take_in(incoming)
-    found = {pair_id for pair_id, _, _ in comparer.candidates(deals)}
-    # The features of the sampled pairs, those included that no rule is to find.
-    actual = comparer.features(deals, _pairs(expected)).table().sort_by("pair_id")
+    candidates = comparer.candidates(deals)
+    found = {pair_id for pair_id, *_ in candidates}
+    # The sampled pairs, those included that no rule is to find, and their rivals.
+    unblocked = [pair for pair in _pairs(expected) if pair[0] not in found]
+    compared = comparer.features(deals, candidates + unblocked).table().sort_by("pair_id")
+    actual = _rows_of(compared, set(expected.column("pair_id").to_pylist()))
     given = set(actual.column("pair_id").to_pylist())
     missing = sum(
         row["pair_id"] not in given or (row["is_blocked"] and row["pair_id"] not in found)
@@ -70,9 +73,9 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     )
 
 
-def _pairs(table: pa.Table) -> list[tuple[str, str, str]]:
-    ids = (table.column(name).to_pylist() for name in ("pair_id", "deal_id_a", "deal_id_b"))
-    return list(zip(*ids, strict=True))
+def _pairs(table: pa.Table) -> list[tuple[str, str, str, bool]]:
+    columns = ("pair_id", "deal_id_a", "deal_id_b", "is_blocked")
+    return list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
 
 
 def _probabilities(model: Path, features: pa.Table) -> list[float] | list[None]:

@@ -37,7 +37,7 @@ from flows.settings import Settings
 from flows.versions import FELLEGI_SUNTER, model_relation, weights_relation
 from flows.warehouse import Warehouse, utc_now
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RAW_DEALS = "raw_deals"
 MANIFEST = "bundle.json"
 MODEL_FILE = "model.json"
@@ -49,6 +49,7 @@ RELATIONS = {
     "token_statistics": "int_deals__token_statistics",
     "pairing_keys": "int_deals__pairing_keys",
     "capped_blocks": "int_deals__capped_blocks",
+    "best_matches": "int_deals__best_matches",
 }
 """What the index is made of: name of the relation in the bundle's SQL, and the warehouse's."""
 
@@ -66,6 +67,7 @@ STEPS = {
     "incoming_pairing_keys": "serving__pairing_keys",
     "candidate_pairs": "serving__candidate_pairs",
     "compared_pairs": "serving__pair_features",
+    "pairs_with_margins": "serving__margins",
     "weights_row": "serving__weights_row",
     "weighed_pairs": "serving__weighed_pairs",
     "pair_features": "serving__match_weights",

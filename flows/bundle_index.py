@@ -10,6 +10,8 @@ a service starts without reading them, and what a request does not touch takes n
     deal_ids.npy        hash of deal_id -> deal's number
     words.npy           hash of a word -> code, weight: int_deals__token_statistics
     capped_blocks.npy   hash of (rule, pairing key, is_refined) of int_deals__capped_blocks
+    best_matches.npy    hash of (deal_id, other source) -> best likeness, hash of the other deal,
+                        second likeness: int_deals__best_matches
 
 The .npy files are arrays of 64-bit numbers: the hashes in ascending order, then a line per value.
 A hash is 64 bits of an MD5. Two keys with one hash would make a pair be compared that shares no
@@ -43,6 +45,7 @@ PAIRING_KEYS = "pairing_keys.npy"
 DEAL_IDS = "deal_ids.npy"
 WORDS = "words.npy"
 CAPPED_BLOCKS = "capped_blocks.npy"
+BEST_MATCHES = "best_matches.npy"
 
 DEALS_IN_BATCH = 1 << 16
 """Rows of a record batch of `deals.arrow`. Taking rows out of one touches their pages alone, but
@@ -54,6 +57,7 @@ KEY_COLUMNS = ("deal_id", "rule", "pairing_key")
 PAIRING_KEY = "rule || chr(31) || pairing_key"
 """DuckDB expressions of the texts that are hashed; the functions below give the same in Python."""
 CAPPED_BLOCK = f"{PAIRING_KEY} || chr(31) || case when is_refined then 1 else 0 end"
+SIDE = "deal_id || chr(31) || other_source"
 
 
 def pairing_key(rule: str, key: str) -> str:
@@ -64,6 +68,11 @@ def pairing_key(rule: str, key: str) -> str:
 def capped_block(rule: str, key: str, is_refined: bool) -> str:
     """The text that stands for a block, by its key as it is or refined."""
     return f"{rule}\x1f{key}\x1f{int(is_refined)}"
+
+
+def side(deal_id: str, other_source: str) -> str:
+    """The text that stands for a deal's pairs with deals of a source."""
+    return f"{deal_id}\x1f{other_source}"
 
 
 def hashes_of(texts: Iterable[str]) -> Hashes:
@@ -82,8 +91,8 @@ def _hash(text: str) -> str:
 def write_index(connection: duckdb.DuckDBPyConnection, directory: Path) -> None:
     """Write the files of the index to a directory that exists.
 
-    The connection has the relations `tokens`, `token_statistics`, `pairing_keys` and
-    `capped_blocks`. DuckDB hashes and sorts; rows pass as a stream.
+    The connection has the relations `tokens`, `token_statistics`, `pairing_keys`, `capped_blocks`
+    and `best_matches`. DuckDB hashes and sorts; rows pass as a stream.
     """
     screened = [name for name in _columns(connection, "pairing_keys") if name not in KEY_COLUMNS]
     deal_ids = _write_deals(connection, directory, ["deal_id", *screened])
@@ -109,6 +118,13 @@ def write_index(connection: duckdb.DuckDBPyConnection, directory: Path) -> None:
         connection,
         directory / CAPPED_BLOCKS,
         f"select {_hash(CAPPED_BLOCK)} as hash from capped_blocks where is_capped order by all",
+    )
+    _write_lookup(
+        connection,
+        directory / BEST_MATCHES,
+        f"select {_hash(SIDE)} as hash, best_likeness, "
+        f"coalesce({_hash('best_deal_id')}, 0) as best_deal, second_likeness "
+        "from best_matches order by hash",
     )
 
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from flows.bundle import MATCH_WEIGHTS, STEPS, read_manifest, read_step
 from flows.bundle_index import (
+    BEST_MATCHES,
     CAPPED_BLOCKS,
     DEAL_IDS,
     KEY_COLUMNS,
@@ -36,6 +37,7 @@ from flows.bundle_index import (
     hashes_of,
     merged,
     pairing_key,
+    side,
     without,
 )
 from flows.compiled_sql import Query, Row, compile_query
@@ -65,7 +67,16 @@ CAPPED_BLOCK_COLUMNS = (
     Column("is_refined", BOOL, False),
     Column("is_capped", BOOL, False),
 )
-"""What the queries read of the two tables that the index holds by hash."""
+BEST_MATCH_COLUMNS = (
+    Column("deal_id", STRING, False),
+    Column("other_source", STRING, False),
+    Column("best_likeness", INT, False),
+    Column("best_deal_id", STRING, True),
+    Column("second_likeness", INT, False),
+)
+"""What the queries read of the tables that the index holds by hash."""
+NO_LIKENESS = -10_000
+"""Stands for a rival's likeness where there is none (the macro `no_likeness`)."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,7 @@ class Comparer:
         self._deal_ids = Lookup.open(path / DEAL_IDS)
         self._words = Lookup.open(path / WORDS)
         self._capped_blocks = Lookup.open(path / CAPPED_BLOCKS)
+        self._best_matches = Lookup.open(path / BEST_MATCHES)
         # Replaced as a whole, so that who reads it needs no lock.
         self._added: tuple[Segment, ...] = ()
         self._asked: tuple[Segment, ...] = ()
@@ -188,7 +200,7 @@ class Comparer:
         )
 
     def candidates(self, incoming: Incoming) -> list[Row]:
-        """The candidate pairs of the deals: pair_id, deal_id_a, deal_id_b.
+        """The candidate pairs of the deals: pair_id, deal_id_a, deal_id_b, is_blocked (true).
 
         A deal is no candidate of its own older version, and in a pair of two that came in, both are
         as they came.
@@ -202,17 +214,23 @@ class Comparer:
     def features(self, incoming: Incoming, pairs: Sequence[Row]) -> PairFeatures:
         """The features of pairs in each of which a deal came in: one row a pair.
 
-        `pairs` are rows as `candidates` gives them; those with an unknown deal are left out.
+        `pairs` are rows as `candidates` gives them, all of them, and others with is_blocked false;
+        those with an unknown deal are left out. A deal that came in has its rivals among them, a
+        known one those that it had when the bundle was written; of one that is known since then
+        nothing is known, and the margin on its side is the other side's.
         """
         here = set(incoming.deal_ids)
-        others = {deal_id for _, *both in pairs for deal_id in both if deal_id not in here}
+        others = {deal_id for _, a, b, _ in pairs for deal_id in (a, b) if deal_id not in here}
         relations: dict[str, Sequence[Row]] = {
             "candidate_pairs": pairs,
             "incoming_tokens": incoming.tokens,
             "tokens": self._known_tokens(others),
             "weights_row": self._queries.weights_row,
         }
-        relations["compared_pairs"] = self._queries.run("compared_pairs", relations)
+        compared = self._queries.run("compared_pairs", relations)
+        relations["compared_pairs"] = compared
+        relations["best_matches"] = self._best_matches_of(compared, here)
+        relations["pairs_with_margins"] = self._queries.run("pairs_with_margins", relations)
         return PairFeatures(
             self._queries.columns["weighed_pairs"], self._queries.run("weighed_pairs", relations)
         )
@@ -268,6 +286,40 @@ class Comparer:
         )
         known = self._capped_blocks.contain(hashes_of(itertools.starmap(capped_block, asked)))
         return [(*block, True) for block, is_known in zip(asked, known, strict=True) if is_known]
+
+    def _best_matches_of(self, compared: Sequence[Row], incoming: Container[str]) -> list[Row]:
+        """The rows of `int_deals__best_matches` of the pairs' deals, as `features` says."""
+        columns = self._queries.columns["compared_pairs"]
+        a, b, source_a, source_b, likeness, is_blocked = (
+            _values(compared, columns, name)
+            for name in ("deal_id_a", "deal_id_b", "source_a", "source_b", "likeness", "is_blocked")
+        )
+        here: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        known: dict[tuple[str, str], list[str]] = {}
+        for deals, others, sources in ((a, b, source_b), (b, a, source_a)):
+            for at, (deal_id, other, source) in enumerate(zip(deals, others, sources, strict=True)):
+                of = (deal_id, source or "")
+                if deal_id not in incoming:
+                    known.setdefault(of, []).append(other)
+                elif is_blocked[at]:
+                    here.setdefault(of, []).append((likeness[at], other))
+        rows: list[Row] = []
+        for of, matches in here.items():
+            (best, other), second = max(matches), NO_LIKENESS
+            if len(matches) > 1:
+                second = sorted(one for one, _ in matches)[-2]
+            rows.append((*of, best, other if best > second else None, second))
+        newer = self._segments()[:-1]
+        asked = [of for of in known if not any(of[0] in one.numbers for one in newer)]
+        first, last = self._best_matches.find(hashes_of(itertools.starmap(side, asked)))
+        for of, place in zip(asked, np.where(first < last, first, -1).tolist(), strict=True):
+            if place >= 0:
+                best, best_deal, second = (int(v[place]) for v in self._best_matches.values)
+                others = known[of]
+                same = np.flatnonzero(hashes_of(others).view(np.int64) == best_deal)
+                # Another deal than those of the pairs needs no name here.
+                rows.append((*of, best, others[same[0]] if len(same) else None, second))
+        return rows
 
     def _known_pairing_keys(self, incoming: Incoming) -> list[Row]:
         """The rows of `int_deals__pairing_keys` of other deals which share a key."""
@@ -331,6 +383,7 @@ class _Queries:
             "incoming_deals": _columns(_raw_schema(path)),
             "token_statistics": TOKEN_STATISTICS,
             "capped_blocks": CAPPED_BLOCK_COLUMNS,
+            "best_matches": BEST_MATCH_COLUMNS,
         }
         row = _weights_row(path)
         # The model that needs no labels stays the same: once as one row, and not for each call.

@@ -15,7 +15,8 @@ from flows.steps import StepRunner, call
 from flows.vertex_batch import predict_in_batch, wants_batch
 from flows.warehouse import Warehouse, open_warehouse
 
-PAIRS = ("path:models/staging", "path:models/matching", "deal_pair_features")
+COMPARED = ("int_pairs__compared", "int_deals__best_matches", "deal_pair_features")
+PAIRS = ("path:models/staging", "path:models/matching", *COMPARED)
 """What scores are made of. What models learn from and are judged by is `retrain`'s to build."""
 
 

@@ -169,7 +169,7 @@
 
 {# The names alone, in order. #}
 {% macro pair_feature_names() %}
-    {{ return(pair_feature_expressions().keys() | list) }}
+    {{ return(pair_feature_expressions().keys() | list + ['margin_most', 'margin_least']) }}
 {% endmacro %}
 
 {# What a model is trained on: the features, and the weight that needs no label. #}
@@ -204,9 +204,16 @@
     end)
 {%- endmacro %}
 
-{# The pairs with their features. `pairs` has pair_id, deal_id_a, deal_id_b and the columns named in
-   `keep`; `deals` the columns of `int_deals__tokens`. Pairs with an unknown deal are left out. #}
+{# The pairs with the features that tell two deals by themselves: all but the margins, which `with_margins` adds.
+   `pairs` has pair_id, deal_id_a, deal_id_b and the columns named in `keep`; `deals` the columns of
+   `int_deals__tokens`. Pairs with an unknown deal are left out. Columns beside the features: those of `pairs`,
+   source_a, source_b and likeness. #}
 {% macro pair_features(pairs, deals, keep=[]) -%}
+    select
+        compared.*,
+        {{ pair_likeness('compared') }} as likeness
+
+    from (
     select
         s.pair_id,
         s.deal_id_a,
@@ -214,6 +221,8 @@
         {%- for column in keep %}
         s.{{ column }},
         {%- endfor %}
+        l.source as source_a,
+        r.source as source_b,
         {%- for name, expression in pair_feature_expressions().items() %}
         cast({{ expression }} as float64) as {{ name }}{{ ',' if not loop.last }}
         {%- endfor %}
@@ -236,4 +245,5 @@
         inner join {{ deals }} as l on pairs.deal_id_a = l.deal_id
         inner join {{ deals }} as r on pairs.deal_id_b = r.deal_id
     ) as s
+    ) as compared
 {%- endmacro %}

@@ -25,9 +25,15 @@ pairs as (
 
 ),
 
-pair_features as (
+compared as (
 
     {{ pair_features('pairs', ref('int_deals__tokens')) }}
+
+),
+
+pair_features as (
+
+    {{ with_margins('compared', ref('int_deals__best_matches')) }}
 
 ),
 

@@ -7,9 +7,9 @@ deals as (
 
 ),
 
-pair_features as (
+compared as (
 
-    select * from {{ ref('deal_pair_features') }}
+    select * from {{ ref('int_pairs__compared') }}
 
 ),
 
@@ -21,7 +21,7 @@ labels as (
 
 counted as (
 
-    select count(*) as pairs from pair_features
+    select count(*) as pairs from compared
 
 ),
 
@@ -36,24 +36,36 @@ sampled_deals as (
 
 ),
 
+sampled as (
+
+    select compared.*
+
+    from compared
+    inner join sampled_deals on compared.deal_id_a = sampled_deals.deal_id
+    left join labels
+        on
+            compared.deal_id_a = labels.deal_id_a
+            and compared.deal_id_b = labels.deal_id_b
+
+    where labels.pair_id is null
+
+),
+
+with_margins as (
+
+    {{ with_margins('sampled', ref('int_deals__best_matches')) }}
+
+),
+
 final as (
 
     select
-        {%- for feature in pair_feature_names() %}
-        pair_features.{{ feature }},
-        {%- endfor %}
-        pair_features.pair_id,
-        pair_features.deal_id_a,
-        pair_features.deal_id_b
+        {{ pair_feature_names() | join(',\n        ') }},
+        pair_id,
+        deal_id_a,
+        deal_id_b
 
-    from pair_features
-    inner join sampled_deals on pair_features.deal_id_a = sampled_deals.deal_id
-    left join labels
-        on
-            pair_features.deal_id_a = labels.deal_id_a
-            and pair_features.deal_id_b = labels.deal_id_b
-
-    where labels.pair_id is null
+    from with_margins
 
 )
 

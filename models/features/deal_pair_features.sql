@@ -1,28 +1,23 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy=append(),
-    on_schema_change='fail',
-    pre_hook='{{ delete_changed_pairs("int_deals__candidate_pairs") }}',
-    contract={'enforced': true},
-    partition_by=partition_by_day('changed_at'),
-    cluster_by=['deal_id_a', 'deal_id_b'],
-) }}
+{{ config(materialized='view', contract={'enforced': true}) }}
 
 with
 
-pairs as (
+compared as (
 
-    select * from {{ ref('int_deals__candidate_pairs') }}
-
-    {% if is_incremental() %}
-    where changed_at > {{ watermark(this) }}
-    {% endif %}
+    {{ with_margins(ref('int_pairs__compared'), ref('int_deals__best_matches'), with_changes=true) }}
 
 ),
 
 final as (
 
-    {{ pair_features('pairs', ref('int_deals__tokens'), keep=['changed_at']) }}
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        greatest(changed_at, rivals_changed_at) as changed_at,
+        {{ pair_feature_names() | join(',\n        ') }}
+
+    from compared
 
 )
 

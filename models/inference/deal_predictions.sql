@@ -9,15 +9,45 @@
 
 {%- set model = scoring_model() %}
 
+-- Scored anew are the pairs that changed, and those with a rival that did.
+
 with
+
+compared as (
+
+    select * from {{ ref('int_pairs__compared') }}
+
+    {% if is_incremental() -%}
+    {% set has_changed = 'pair_id in (select pair_id from ' ~ ref('deal_pair_features') ~ ' where changed_at > ' ~ watermark(this) ~ ')' -%}
+    where
+        {{ in_partitions_with(ref('int_pairs__compared'), has_changed) }}
+        and {{ has_changed }}
+    {%- endif %}
+
+),
+
+best_matches as (
+
+    select * from {{ ref('int_deals__best_matches') }}
+
+),
+
+with_margins as (
+
+    {{ with_margins('compared', 'best_matches', with_changes=true) }}
+
+),
 
 pair_features as (
 
-    select * from {{ ref('deal_pair_features') }}
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        greatest(changed_at, rivals_changed_at) as changed_at,
+        {{ pair_feature_names() | join(',\n        ') }}
 
-    {% if is_incremental() %}
-    where changed_at > {{ watermark(this) }}
-    {% endif %}
+    from with_margins
 
 ),
 

@@ -4,7 +4,7 @@ with
 
 pair_features as (
 
-    select * from {{ ref('deal_pair_features') }}
+    select * from {{ ref('int_pairs__compared') }}
 
 ),
 

@@ -15,12 +15,11 @@ from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
 from flows.ingest import ingest_deals
 from flows.rollback import rollback
-from flows.score import score
+from flows.score import COMPARED, PAIRS, score
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
 
 PROJECT = Path(__file__).resolve().parents[2]
-BUILT = ("path:models/staging", "path:models/matching", "deal_pair_features")
 # A cap this low is crossed in both directions while the deals come in.
 VARS = {"block_cap": 4, "block_window_days": 60}
 
@@ -77,6 +76,19 @@ def pairs(settings: Settings) -> tuple[list[dict[str, Any]], set[str], set[str]]
     return found, {row["pair_id"] for row in compared}, {row["block"] for row in capped}
 
 
+def features(settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The best matches that there are, and the pairs with all their features."""
+    with open_warehouse(settings) as warehouse:
+        matches = warehouse.query(
+            "select * exclude (changed_at) from onedeal.int_deals__best_matches "
+            "where best_likeness >= 0 order by deal_id, other_source"
+        )
+        compared = warehouse.query(
+            "select * exclude (changed_at) from onedeal.deal_pair_features order by pair_id"
+        )
+    return matches, compared
+
+
 def deals(settings: Settings) -> list[dict[str, Any]]:
     with open_warehouse(settings) as warehouse:
         return warehouse.query("select * from onedeal.stg_crm__deals order by deal_id")
@@ -102,16 +114,21 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
         for settings in (daily, full):
             land(settings, versions, at)
             judge(settings, f"d{known - 1:03d}", "d000", at)
-        dbt.build("a day", BUILT)
+        dbt.build("a day", PAIRS)
         capped = pairs(daily)[2]
         crossings |= {("over", block) for block in capped - before}
         crossings |= {("under", block) for block in before - capped}
         before = capped
-    Dbt(full, VARS).build("everything at once", BUILT)
+    Dbt(full, VARS).build("everything at once", PAIRS)
     assert {way for way, _ in crossings} == {"over", "under"}
     assert any(block.startswith("rare_word: ") for _, block in crossings)
     assert deals(daily) == deals(full)
     assert pairs(daily) == pairs(full)
+    # Words keep the weight that they came in with, so features are made anew of the same words.
+    added_up = features(daily)
+    assert len(added_up[0]) > 20 and len({pair["margin_most"] for pair in added_up[1]}) > 20
+    dbt.build("features anew", COMPARED, full_refresh=True)
+    assert features(daily) == added_up
     assert len(pairs(full)[0]) > 50
 
 

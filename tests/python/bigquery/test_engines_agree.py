@@ -34,6 +34,8 @@ MODELS = (
     "int_deals__capped_blocks",
     "int_deals__pairing_keys",
     "int_deals__candidate_pairs",
+    "int_pairs__compared",
+    "int_deals__best_matches",
     "deal_pair_features",
     "int_labels__groups",
     "int_labels__pairs",
@@ -226,7 +228,16 @@ def built() -> dict[str, tuple[Rows, Rows]]:
 
 def ordered(rows: Rows) -> Rows:
     clean = [{name: comparable(value) for name, value in row.items()} for row in rows]
-    keys = ("pair_id", "deal_id", "word", "rule", "block_key", "pairing_key", "pattern")
+    keys = (
+        "pair_id",
+        "deal_id",
+        "other_source",
+        "word",
+        "rule",
+        "block_key",
+        "pairing_key",
+        "pattern",
+    )
     return sorted(clean, key=lambda row: [str(row[key]) for key in keys if key in row])
 
 

@@ -36,9 +36,11 @@ AGAINST_ALL = {
     ("int_deals__candidate_pairs", "int_deals__block_keys"),
     ("int_deals__candidate_pairs", "int_deals__tokens"),
     # The deals of both sides of the new pairs, and which pairs are no more.
-    ("deal_pair_features", "int_deals__tokens"),
-    ("deal_pair_features", "int_deals__candidate_pairs"),
-    ("deal_predictions", "deal_pair_features"),
+    ("int_pairs__compared", "int_deals__tokens"),
+    ("int_pairs__compared", "int_deals__candidate_pairs"),
+    # How alike each deal's best matches are, and which pairs that changes.
+    ("int_deals__best_matches", "int_pairs__compared"),
+    ("deal_predictions", "int_pairs__compared"),
 }
 # The incremental models, in which a day's cost must not grow with the years before it.
 INCREMENTAL = {
@@ -48,7 +50,8 @@ INCREMENTAL = {
     "int_deals__block_keys",
     "int_deals__capped_blocks",
     "int_deals__candidate_pairs",
-    "deal_pair_features",
+    "int_pairs__compared",
+    "int_deals__best_matches",
     "deal_predictions",
 }
 # What a day takes on is read from the partitions that changed, and deleted in those that hold it.
@@ -62,9 +65,9 @@ PRUNED = {
     ("int_deals__block_keys", "int_deals__block_keys"),
     ("int_deals__candidate_pairs", "int_deals__tokens"),
     ("int_deals__candidate_pairs", "int_deals__candidate_pairs"),
-    ("deal_pair_features", "int_deals__candidate_pairs"),
-    ("deal_pair_features", "deal_pair_features"),
-    ("deal_predictions", "deal_pair_features"),
+    ("int_pairs__compared", "int_deals__candidate_pairs"),
+    ("int_pairs__compared", "int_pairs__compared"),
+    ("deal_predictions", "int_pairs__compared"),
     ("deal_predictions", "deal_predictions"),
 }
 
@@ -172,7 +175,9 @@ def test_an_increment_reads_the_partitions_that_changed(increment: Increment) ->
 def test_a_delete_looks_into_no_other_partition(increment: Increment) -> None:
     deletes = [(node, s) for node, s in increment.statements if s.kind == "DELETE"]
     pruned = {node for node, _ in deletes}
-    assert pruned == INCREMENTAL - {"int_deals__token_statistics", "int_deals__capped_blocks"}
+    assert pruned == INCREMENTAL - {
+        *("int_deals__token_statistics", "int_deals__capped_blocks", "int_deals__best_matches"),
+    }
     for node, statement in deletes:
         where = tree.fields(tree.concrete(statement.resolved))["where_expr"]
         assert prunes(where, increment.partitioned[node]), node

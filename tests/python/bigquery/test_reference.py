@@ -65,7 +65,7 @@ BROKEN_BRANCHES = [
         "macros/text/edit_similarity.sql",
         "else 1 - edit_distance(",
         "else 1 - levenshtein(",
-        "deal_pair_features",
+        "int_pairs__compared",
         "Function not found: levenshtein",
     ),
 ]

@@ -25,6 +25,7 @@ from flows.bundle import (
     write_bundle,
 )
 from flows.bundle_index import (
+    BEST_MATCHES,
     CAPPED_BLOCKS,
     DEAL_IDS,
     DEALS,
@@ -72,7 +73,7 @@ def test_it_holds_what_serving_needs(settings: Settings) -> None:
         "model.json",
         "words.json",
         "match_weights.parquet",
-        *(DEALS, SCREENED, PAIRING_KEYS, DEAL_IDS, WORDS, CAPPED_BLOCKS),
+        *(DEALS, SCREENED, PAIRING_KEYS, DEAL_IDS, WORDS, CAPPED_BLOCKS, BEST_MATCHES),
         *(f"sql/{name}.sql" for name in bundle.STEPS.values()),
     }
 
@@ -206,11 +207,11 @@ def test_a_difference_is_found(settings: Settings, change: str) -> None:
     sql = sql_of(path)
     with open_warehouse(settings) as warehouse:
         if change in ("a feature", "a missing value"):
-            as_it_is = "as float64) as name_jaccard"
+            as_it_is = "as float64) as name_cosine"
             added = "0.000001" if change == "a feature" else "nullif(0, 0)"
             assert as_it_is in sql["serving__pair_features"]
             sql["serving__pair_features"] = sql["serving__pair_features"].replace(
-                as_it_is, f"as float64) + {added} as name_jaccard"
+                as_it_is, f"as float64) + {added} as name_cosine"
             )
         elif change == "a blocking rule":
             sql["serving__block_keys"] = (
@@ -231,5 +232,5 @@ def test_a_difference_is_found(settings: Settings, change: str) -> None:
         assert agreement.probability_difference > 1e-6
         assert agreement.feature_difference <= 1e-9
     else:
-        assert agreement.worst_feature == "name_jaccard"
+        assert agreement.worst_feature == "name_cosine"
         assert agreement.feature_difference > 1e-7

@@ -238,9 +238,17 @@ def each_step(comparer: Comparer, bundle: Path, deals: pa.Table) -> dict[str, li
             ids = [
                 row[index(columns["incoming_tokens"], "deal_id")] for row in made["incoming_tokens"]
             ]
-            pairs = [(f"{a}~{b}", a, b) for a in ids for b in (*known_deals, *ids) if a != b]
+            pairs = [
+                (f"{a}~{b}", a, b, (at + place) % 3 > 0)
+                for at, a in enumerate(ids)
+                for place, b in enumerate((*known_deals, *ids))
+                if a != b
+            ]
             relations["candidate_pairs"] = []
             give("candidate_pairs", pairs)
+        if name == "pairs_with_margins":
+            here = set(comparer.take_in(deals).deal_ids)
+            give("best_matches", comparer._best_matches_of(made["compared_pairs"], here))
         made[name] = queries.run(name, relations)
         expected = in_duckdb(read_step(bundle, name), given)
         assert comparable(made[name]) == comparable(expected), name
