@@ -125,13 +125,19 @@ def write_bundle(
     check: is given the whole bundle before it takes its place, and may raise. A bundle of that
     version that exists already is replaced; it stays where the new one can't be written or does not
     pass. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
-    BundleError when SQL of STEPS is missing.
+    BundleError when SQL of STEPS or a relation of RELATIONS is missing.
     """
     lacking = [name for name in STEPS.values() if name not in compiled.sql]
     if lacking:
         raise BundleError(
             f"A serving bundle needs the dbt analyses {', '.join(STEPS.values())}; "
             f"the project lacks {', '.join(lacking)}."
+        )
+    unbuilt = [relation for relation in RELATIONS.values() if not warehouse.exists(relation)]
+    if unbuilt:
+        raise BundleError(
+            f"A serving bundle needs {', '.join(unbuilt)}, which is not built: the home may be an "
+            "older onedeal's. Run `dbt build --full-refresh`, then this command again."
         )
     final = bundle_path(settings, model_version)
     aside = settings.bundles_dir / f"{UNFINISHED}{model_version}"

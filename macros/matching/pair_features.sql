@@ -214,36 +214,36 @@
         {{ pair_likeness('compared') }} as likeness
 
     from (
-    select
-        s.pair_id,
-        s.deal_id_a,
-        s.deal_id_b,
-        {%- for column in keep %}
-        s.{{ column }},
-        {%- endfor %}
-        l.source as source_a,
-        r.source as source_b,
-        {%- for name, expression in pair_feature_expressions().items() %}
-        cast({{ expression }} as float64) as {{ name }}{{ ',' if not loop.last }}
-        {%- endfor %}
-
-    from (
         select
-            pairs.pair_id,
-            pairs.deal_id_a,
-            pairs.deal_id_b,
+            s.pair_id,
+            s.deal_id_a,
+            s.deal_id_b,
             {%- for column in keep %}
-            pairs.{{ column }},
+            s.{{ column }},
             {%- endfor %}
-            l,
-            r,
-            {%- for name, expression in pair_token_sets().items() %}
-            {{ expression }} as {{ name }}{{ ',' if not loop.last }}
+            l.source as source_a,
+            r.source as source_b,
+            {%- for name, expression in pair_feature_expressions().items() %}
+            cast({{ expression }} as float64) as {{ name }}{{ ',' if not loop.last }}
             {%- endfor %}
 
-        from {{ pairs }} as pairs
-        inner join {{ deals }} as l on pairs.deal_id_a = l.deal_id
-        inner join {{ deals }} as r on pairs.deal_id_b = r.deal_id
-    ) as s
+        from (
+            select
+                pairs.pair_id,
+                pairs.deal_id_a,
+                pairs.deal_id_b,
+                {%- for column in keep %}
+                pairs.{{ column }},
+                {%- endfor %}
+                l,
+                r,
+                {%- for name, expression in pair_token_sets().items() %}
+                {{ expression }} as {{ name }}{{ ',' if not loop.last }}
+                {%- endfor %}
+
+            from {{ pairs }} as pairs
+            inner join {{ deals }} as l on pairs.deal_id_a = l.deal_id
+            inner join {{ deals }} as r on pairs.deal_id_b = r.deal_id
+        ) as s
     ) as compared
 {%- endmacro %}

@@ -199,6 +199,16 @@ def test_a_new_bundle_that_does_not_agree_leaves_the_old_one(
     assert remove_unfinished(settings) == [path.name]
 
 
+def test_a_home_of_an_older_onedeal_is_told_what_to_do(settings: Settings) -> None:
+    path = settings.current_bundle.resolve()
+    before = (path / MANIFEST).read_bytes()
+    with open_warehouse(settings) as warehouse:
+        warehouse.execute("drop table onedeal.int_deals__best_matches")
+        with pytest.raises(BundleError, match="int_deals__best_matches.*dbt build --full-refresh"):
+            rewrite(settings, warehouse, sql_of(path))
+    assert (path / MANIFEST).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "change", ["a feature", "a missing value", "a blocking rule", "the model", "a probability"]
 )
