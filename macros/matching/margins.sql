@@ -138,6 +138,20 @@
     ) as compared
 {%- endmacro %}
 
+{# The columns of `deal_pair_features`, of pairs of `int_pairs__compared`. A pair is changed when a rival is. #}
+{% macro all_pair_features(compared, best_matches) -%}
+    select
+        pair_id,
+        deal_id_a,
+        deal_id_b,
+        greatest(changed_at, rivals_changed_at) as changed_at,
+        {{ pair_feature_names() | join(',\n        ') }}
+
+    from (
+        {{ with_margins(compared, best_matches, with_changes=true) }}
+    ) as with_margins
+{%- endmacro %}
+
 {# NULL where nothing is known of that side. #}
 {% macro margin_on_side(best, other_deal_id) -%}
     case

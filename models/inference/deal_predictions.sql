@@ -10,7 +10,6 @@
 {%- set model = scoring_model() %}
 
 -- Scored anew are the pairs that changed, and those with a rival that did.
-
 with
 
 compared as (
@@ -26,28 +25,9 @@ compared as (
 
 ),
 
-best_matches as (
-
-    select * from {{ ref('int_deals__best_matches') }}
-
-),
-
-with_margins as (
-
-    {{ with_margins('compared', 'best_matches', with_changes=true) }}
-
-),
-
 pair_features as (
 
-    select
-        pair_id,
-        deal_id_a,
-        deal_id_b,
-        greatest(changed_at, rivals_changed_at) as changed_at,
-        {{ pair_feature_names() | join(',\n        ') }}
-
-    from with_margins
+    {{ all_pair_features('compared', ref('int_deals__best_matches')) }}
 
 ),
 
