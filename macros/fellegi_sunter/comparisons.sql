@@ -4,7 +4,7 @@
    `expectation_maximization`.
 
    name; missing: condition under which there is nothing to compare; levels: conditions over the columns
-   of `deal_pair_features`, the strongest first, each with what it means; below them is level 0, with
+   of `int_pairs__compared`, the strongest first, each with what it means; below them is level 0, with
    `otherwise`. Few comparisons, because their evidence is added up as if each were independent: company,
    e-mail, owner and description say again what the record's words say, and make the weight worse. #}
 {% macro pair_comparisons() %}
@@ -110,7 +110,7 @@
     {% endfor %}
 {% endmacro %}
 
-{# The level a pair is on, over the columns of `deal_pair_features`; NULL where there is nothing to
+{# The level a pair is on, over the columns of `int_pairs__compared`; NULL where there is nothing to
    compare. #}
 {% macro comparison_level(comparison) -%}
     case

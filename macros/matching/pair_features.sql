@@ -1,5 +1,6 @@
-{# THE definition of the features: how a left and a right deal (rows of `int_deals__tokens`) compare.
-   Used over candidate pairs by `deal_pair_features`, and over one deal and its candidates by the
+{# THE definition of the features: how a left and a right deal (rows of `int_deals__tokens`) compare. How
+   they compare with other pairs of theirs stands in `margins.sql`.
+   Used over candidate pairs by `int_pairs__compared`, and over one deal and its candidates by the
    prediction service. Ranges and meanings stand with the columns of `deal_pair_features`.
 
    Every feature is symmetric: which deal is the left one changes nothing. None is ever NULL: a value
