@@ -10,7 +10,7 @@ deals as materialized (
 
 block_keys as (
 
-    {{ deal_block_keys('deals') }}
+    {{ deal_block_keys('deals', columns=screened_columns()) }}
 
 ),
 

@@ -13,7 +13,7 @@ deals as (
 
 final as (
 
-    {{ pair_features('candidate_pairs', 'deals', keep=['is_blocked']) }}
+    {{ pair_features('candidate_pairs', 'deals', keep=['is_blocked'], all_deals=false) }}
 
 )
 

@@ -75,6 +75,9 @@ STEPS = {
 }
 """What turns `incoming_deals` into pair features: relations and their SQL files, in order."""
 
+SCREENED = "serving__screened"
+"""SQL over `tokens` that gives what the screen reads of each deal."""
+
 
 @dataclass(frozen=True)
 class BundleInfo:
@@ -127,10 +130,10 @@ def write_bundle(
     pass. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS or a relation of RELATIONS is missing.
     """
-    lacking = [name for name in STEPS.values() if name not in compiled.sql]
+    lacking = [name for name in (*STEPS.values(), SCREENED) if name not in compiled.sql]
     if lacking:
         raise BundleError(
-            f"A serving bundle needs the dbt analyses {', '.join(STEPS.values())}; "
+            f"A serving bundle needs the dbt analyses {', '.join([*STEPS.values(), SCREENED])}; "
             f"the project lacks {', '.join(lacking)}."
         )
     unbuilt = [relation for relation in RELATIONS.values() if not warehouse.exists(relation)]
@@ -145,7 +148,7 @@ def write_bundle(
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
     warehouse.limit_memory(EXPORT_MEMORY)
-    newest_change = _write_index(warehouse, aside, model_version)
+    newest_change = _write_index(warehouse, aside, model_version, compiled.sql[SCREENED])
     model = (
         as_stored_model()
         if model_type == FELLEGI_SUNTER
@@ -154,8 +157,8 @@ def write_bundle(
     if model.document is not None:
         (aside / MODEL_FILE).write_text(model.document, encoding="utf-8")
     (aside / WORDS_FILE).write_text(json.dumps(compiled.phrases, indent=1), encoding="utf-8")
-    for name, text in compiled.sql.items():
-        (aside / "sql" / f"{name}.sql").write_text(text, encoding="utf-8")
+    for name in STEPS.values():
+        (aside / "sql" / f"{name}.sql").write_text(compiled.sql[name], encoding="utf-8")
     files = {
         str(path.relative_to(aside)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(aside.rglob("*"))
@@ -191,7 +194,9 @@ def write_bundle(
     return final
 
 
-def _write_index(warehouse: Warehouse, directory: Path, model_version: str) -> str | None:
+def _write_index(
+    warehouse: Warehouse, directory: Path, model_version: str, screened: str
+) -> str | None:
     """Write the files of the index and the match weights; give the newest `changed_at`."""
     from flows.bundle_index import write_index
 
@@ -200,7 +205,7 @@ def _write_index(warehouse: Warehouse, directory: Path, model_version: str) -> s
         tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=directory.parent) as scratch,
         warehouse.in_duckdb(relations, Path(scratch)) as connection,
     ):
-        write_index(connection, directory)
+        write_index(connection, directory, screened)
         file = str(directory / f"{MATCH_WEIGHTS}.parquet").replace("'", "''")
         connection.execute(f"copy (from {MATCH_WEIGHTS}) to '{file}' (format parquet)").fetchall()
         newest = connection.execute("select max(changed_at) from tokens").fetchall()[0][0]

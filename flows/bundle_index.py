@@ -51,8 +51,8 @@ DEALS_IN_BATCH = 1 << 16
 """Rows of a record batch of `deals.arrow`. Taking rows out of one touches their pages alone, but
 each batch that is asked takes time; and a batch has to fit into memory when it is written."""
 SCREENED_IN_BATCH = 1 << 20
-KEY_COLUMNS = ("deal_id", "rule", "pairing_key")
-"""The columns of pairing keys that are no columns of the deal itself."""
+KEY_COLUMNS = ("rule", "pairing_key")
+"""The columns of pairing keys that are no columns of the deal."""
 
 PAIRING_KEY = "rule || chr(31) || pairing_key"
 """DuckDB expressions of the texts that are hashed; the functions below give the same in Python."""
@@ -88,14 +88,14 @@ def _hash(text: str) -> str:
     return f"md5_number_upper({text})"
 
 
-def write_index(connection: duckdb.DuckDBPyConnection, directory: Path) -> None:
+def write_index(connection: duckdb.DuckDBPyConnection, directory: Path, screened: str) -> None:
     """Write the files of the index to a directory that exists.
 
     The connection has the relations `tokens`, `token_statistics`, `pairing_keys`, `capped_blocks`
-    and `best_matches`. DuckDB hashes and sorts; rows pass as a stream.
+    and `best_matches`; `screened` is SQL that selects columns of `tokens`, deal_id first. DuckDB
+    hashes and sorts; rows pass as a stream.
     """
-    screened = [name for name in _columns(connection, "pairing_keys") if name not in KEY_COLUMNS]
-    deal_ids = _write_deals(connection, directory, ["deal_id", *screened])
+    deal_ids = _write_deals(connection, directory, connection.sql(screened).columns)
     connection.register("numbered", deal_ids)
     _write_lookup(
         connection,
@@ -325,7 +325,3 @@ def _screened(segment: Segment) -> list[str]:
 
 def _selected(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in names])
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
-    return [row[0] for row in connection.execute(f"describe {relation}").fetchall()]

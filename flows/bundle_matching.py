@@ -325,7 +325,7 @@ class Comparer:
         """The rows of `int_deals__pairing_keys` of other deals which share a key."""
         hashes, first = np.unique(incoming.key_hashes, return_index=True)
         shared = [incoming.keys[at] for at in first.tolist()]
-        columns = self._queries.columns["pairing_keys"][: -len(KEY_COLUMNS) + 1]
+        columns = self._queries.columns["pairing_keys"][: -len(KEY_COLUMNS)]
         own = [column.name for column in columns].index("deal_id")
         # Segments from the newest on, and the deals of which a newer version is known.
         superseded: list[Container[str]] = [frozenset(incoming.deal_ids)]
@@ -396,7 +396,7 @@ class _Queries:
                 self._compile(path, name)
             if name == "incoming_pairing_keys":
                 keys = {column.name: column for column in self.columns[name]}
-                names = [*base.screened.schema.names, "rule", "pairing_key"]
+                names = [*base.screened.schema.names, *KEY_COLUMNS]
                 self.columns["pairing_keys"] = tuple(keys[one] for one in names)
                 tokens = {column.name: column for column in self.columns["incoming_tokens"]}
                 self.columns["tokens"] = tuple(tokens[one] for one in base.deals.schema.names)

@@ -92,9 +92,9 @@ def _compared(sign: str) -> _Make:
         types = {left.type, right.type}
         if len(types) > 1 and (FLOAT not in types or not types <= {INT, FLOAT, NUMBER}):
             raise unsupported(node)
-        if types & {Type("row"), NULL, NUMBER} and FLOAT not in types:
+        if types & {NULL, NUMBER} and FLOAT not in types:
             raise unsupported(node)
-        if any(one.element or one.columns or one.name == "decimal" for one in types):
+        if any(one.element or one.name == "decimal" for one in types):
             raise unsupported(node)
         return compiler.call(f"{{0}} {sign} {{1}}", BOOL, left, right)
 

@@ -533,7 +533,7 @@ class Compiler:
         return self.let(f"{source.row}[{at}]", column.type, column.nullable, source.level)
 
     def find(self, name: str, table: str) -> Value:
-        """A parameter, a column, a whole row, or a column of a row that is a column."""
+        """A parameter or a column."""
         if not table and name in self._parameters:
             return self._parameters[name]
         found = [
@@ -543,20 +543,6 @@ class Compiler:
             for at, column in enumerate(source.columns)
             if column.name == name
         ]
-        if not found and not table:
-            found = [
-                Value(source.row, Type("row", columns=source.columns), False, source.level)
-                for source in self._sources
-                if source.alias == name and not source.is_value
-            ]
-        if not found and table and not any(source.alias == table for source in self._sources):
-            row = self.find(table, "")
-            for at, column in enumerate(row.type.columns):
-                if column.name == name:
-                    nullable = column.nullable or row.nullable
-                    if row.nullable:
-                        break
-                    found.append(self.let(f"{row.code}[{at}]", column.type, nullable, row.level))
         if len(found) != 1:
             raise UnsupportedSqlError(f"{len(found)} columns are called {table or '(any)'}.{name}")
         return found[0]

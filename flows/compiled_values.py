@@ -17,15 +17,14 @@ class UnsupportedSqlError(OnedealError):
 
 @dataclass(frozen=True)
 class Type:
-    """A type of values: its name, and what a list or a row consists of.
+    """A type of values: its name, and what a list consists of.
 
     Names: bool, int, float, string, date, timestamp, decimal (a column's, of this scale), number (a
-    literal with a point), list, row, null.
+    literal with a point), list, null.
     """
 
     name: str
     element: Type | None = None
-    columns: tuple[Column, ...] = ()
     scale: int = 0
 
 

@@ -63,8 +63,9 @@
     ]) }}
 {% endmacro %}
 
-{# One row per deal, rule and key. `deals` has the columns of `int_deals__tokens`. #}
-{% macro deal_block_keys(deals) -%}
+{# One row per deal, rule and key. `deals` has the columns of `int_deals__tokens`. `columns`: those of
+   the deal that go with each key. #}
+{% macro deal_block_keys(deals, columns=['created_day']) -%}
     with
 
     deals_with_cents as (
@@ -82,7 +83,7 @@
         '{{ rule.name }}' as rule,
         block_key,
         refinement,
-        {{ screened_columns() | join(', ') }},
+        {{ columns | join(', ') }},
         changed_at
 
     from (
@@ -90,12 +91,25 @@
             deal_id,
             {% if rule.each_of is defined %}block_key{% else %}{{ rule.key }} as block_key{% endif %},
             {{ rule.refinement }} as refinement,
-            {{ screened_columns() | join(', ') }},
+            {{ columns | join(', ') }},
             changed_at
 
-        from deals_with_cents
         {%- if rule.each_of is defined %}
-        cross join {{ unnest_as(rule.each_of, 'block_key') }}
+
+        from (
+            select
+                *,
+                {{ rule.each_of }} as keys_of_deal
+
+            from deals_with_cents
+
+            -- DuckDB takes its time to unnest, even where there is nothing.
+            where {{ array_length_of(rule.each_of) }} > 0
+        ) as deals_with_keys
+        cross join {{ unnest_as('deals_with_keys.keys_of_deal', 'block_key') }}
+        {%- else %}
+
+        from deals_with_cents
         {%- endif %}
     ) as keys_of_rule
 
@@ -106,19 +120,20 @@
 
 {# The keys that make pairs: those of blocks up to the cap as they are, those of larger blocks
    refined with the rule's second key, and none where that does not help. `block_keys` has the columns
-   of `int_deals__block_keys`, `capped_blocks` those of `int_deals__capped_blocks`. #}
-{% macro pairing_keys(block_keys, capped_blocks) -%}
+   of `int_deals__block_keys`, `capped_blocks` those of `int_deals__capped_blocks`. `columns`: those of
+   the deal that go with each key. #}
+{% macro pairing_keys(block_keys, capped_blocks, columns=['created_day']) -%}
     select
         refined.deal_id,
         refined.rule,
         refined.pairing_key,
-        refined.{{ screened_columns() | join(', refined.') }}
+        refined.{{ columns | join(', refined.') }}
 
     from (
         select
             block_keys.deal_id,
             block_keys.rule,
-            block_keys.{{ screened_columns() | join(', block_keys.') }},
+            block_keys.{{ columns | join(', block_keys.') }},
             case
                 when coalesce(blocks.is_capped, false) then {{ refined_key('block_keys') }}
                 else block_keys.block_key

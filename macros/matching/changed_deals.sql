@@ -93,6 +93,37 @@
     {{ delete_rows('pair_id not in (select pair_id from ' ~ ref(pairs) ~ ' where changed_at <= ' ~ watermark(this) ~ ')') }}
 {%- endmacro %}
 
+{# All pairs of `int_pairs__compared`, with is_changed: whether they changed after `newest`, or a best match of
+   either deal did, and the margins with it. #}
+{% macro pairs_with_changes(newest) -%}
+    select
+        compared.pair_id,
+        compared.changed_at > {{ newest }} or matches_a.deal_id is not null or matches_b.deal_id is not null as is_changed
+
+    from {{ ref('int_pairs__compared') }} as compared
+    {%- for side, other in [('a', 'b'), ('b', 'a')] %}
+    left join (
+        select
+            deal_id,
+            other_source
+
+        from {{ ref('int_deals__best_matches') }}
+
+        where changed_at > {{ newest }}
+    ) as matches_{{ side }}
+        on
+            compared.deal_id_{{ side }} = matches_{{ side }}.deal_id
+            and coalesce(compared.source_{{ other }}, '') = matches_{{ side }}.other_source
+    {%- endfor %}
+{%- endmacro %}
+
+{# Pre-hook: forget the scores of the pairs that are to be scored anew, or are there no more. #}
+{% macro delete_scores_of_changed_pairs() -%}
+    {{ delete_rows(
+        'pair_id not in (select pair_id from (' ~ pairs_with_changes(watermark(this)) ~ ') as pairs where not is_changed)'
+    ) }}
+{%- endmacro %}
+
 {# The deals whose pairs may differ from those in `relation`: they changed, or a block of theirs went
    over the cap or back under it. #}
 {% macro affected_deals(relation) -%}

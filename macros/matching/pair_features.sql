@@ -205,11 +205,30 @@
     end)
 {%- endmacro %}
 
+{# The columns of a deal that expressions over `l` and `r` read, in order. #}
+{% macro compared_columns(expressions) %}
+    {{ return(modules.re.findall('\\b[lr][.](\\w+)', expressions | join(' ')) | unique | sort) }}
+{% endmacro %}
+
+{# An expression over `l` and `r`, of their columns as `s` has them: l.amount is s.l_amount. #}
+{% macro over_both_deals(expression) -%}
+    {{ modules.re.sub('\\b([lr])[.](\\w+)', 's.\\1_\\2', expression) }}
+{%- endmacro %}
+
+{# Joined alone, half of the deals' wide rows need not be kept in memory. #}
+{% macro deals_among(deals, pairs, column) -%}
+    (
+                select * from {{ deals }}
+                where deal_id in (select {{ column }} from {{ pairs }})
+            )
+{%- endmacro %}
+
 {# The pairs with the features that tell two deals by themselves: all but the margins, which `with_margins` adds.
    `pairs` has pair_id, deal_id_a, deal_id_b and the columns named in `keep`; `deals` the columns of
-   `int_deals__tokens`. Pairs with an unknown deal are left out. Columns beside the features: those of `pairs`,
-   source_a, source_b and likeness. #}
-{% macro pair_features(pairs, deals, keep=[]) -%}
+   `int_deals__tokens`, of the deals in the pairs alone where `all_deals` is false. Pairs with an unknown deal are
+   left out. Columns beside the features: those of `pairs`, source_a, source_b and likeness. #}
+{% macro pair_features(pairs, deals, keep=[], all_deals=true) -%}
+    {%- set expressions = pair_feature_expressions() -%}
     select
         compared.*,
         {{ pair_likeness('compared') }} as likeness
@@ -222,10 +241,10 @@
             {%- for column in keep %}
             s.{{ column }},
             {%- endfor %}
-            l.source as source_a,
-            r.source as source_b,
-            {%- for name, expression in pair_feature_expressions().items() %}
-            cast({{ expression }} as float64) as {{ name }}{{ ',' if not loop.last }}
+            s.l_source as source_a,
+            s.r_source as source_b,
+            {%- for name, expression in expressions.items() %}
+            cast({{ over_both_deals(expression) }} as float64) as {{ name }}{{ ',' if not loop.last }}
             {%- endfor %}
 
         from (
@@ -236,15 +255,19 @@
                 {%- for column in keep %}
                 pairs.{{ column }},
                 {%- endfor %}
-                l,
-                r,
+                {%- for column in compared_columns(expressions.values()) %}
+                l.{{ column }} as l_{{ column }},
+                r.{{ column }} as r_{{ column }},
+                {%- endfor %}
                 {%- for name, expression in pair_token_sets().items() %}
                 {{ expression }} as {{ name }}{{ ',' if not loop.last }}
                 {%- endfor %}
 
             from {{ pairs }} as pairs
-            inner join {{ deals }} as l on pairs.deal_id_a = l.deal_id
-            inner join {{ deals }} as r on pairs.deal_id_b = r.deal_id
+            {%- for deal, column in [('l', 'deal_id_a'), ('r', 'deal_id_b')] %}
+            inner join {{ deals_among(deals, pairs, column) if all_deals else deals }} as {{ deal }}
+                on pairs.{{ column }} = {{ deal }}.deal_id
+            {%- endfor %}
         ) as s
     ) as compared
 {%- endmacro %}

@@ -1,7 +1,7 @@
 {{ config(
     materialized='incremental',
     incremental_strategy=append(),
-    pre_hook='{{ delete_changed_pairs("deal_pair_features") }}',
+    pre_hook='{{ delete_scores_of_changed_pairs() }}',
     partition_by=partition_by_day('changed_at'),
     cluster_by=['pair_id'],
     meta={'rebuilt_for_another_model': true},
@@ -17,7 +17,8 @@ compared as (
     select * from {{ ref('int_pairs__compared') }}
 
     {% if is_incremental() -%}
-    {% set has_changed = 'pair_id in (select pair_id from ' ~ ref('deal_pair_features') ~ ' where changed_at > ' ~ watermark(this) ~ ')' -%}
+    {% set changed = 'select pair_id from (' ~ pairs_with_changes(watermark(this)) ~ ') as pairs where is_changed' -%}
+    {% set has_changed = 'pair_id in (' ~ changed ~ ')' -%}
     where
         {{ in_partitions_with(ref('int_pairs__compared'), has_changed) }}
         and {{ has_changed }}

@@ -7,19 +7,30 @@
 
 with
 
-pairing_keys as (
-
-    select * from {{ ref('int_deals__pairing_keys') }}
-
-),
-
+-- Numbers in place of texts, for this query alone: of a hundred million deals, two with one hash are met once in
+-- four thousand runs, and then a few pairs are looked at that share no key.
 deals as (
 
     select
         deal_id,
+        {{ text_hash('deal_id') }} as deal_hash,
+        {{ screened_columns() | join(',\n        ') }},
         changed_at
 
     from {{ ref('int_deals__tokens') }}
+
+),
+
+pairing_keys as (
+
+    select
+        deal_id,
+        {{ text_hash('deal_id') }} as deal_hash,
+        {{ text_hash("rule || ' ' || pairing_key") }} as key_hash,
+        {{ blocking_rule_bit('rule') }} as rule_bit,
+        created_day
+
+    from {{ ref('int_deals__pairing_keys') }}
 
 ),
 
@@ -47,23 +58,35 @@ affected_deals as (
 
 ),
 
-blocked_pairs as (
+-- Read for itself: DuckDB would write all keys down, were they read twice.
+affected_keys as (
 
     select
-        least(l.deal_id, r.deal_id) as deal_id_a,
-        greatest(l.deal_id, r.deal_id) as deal_id_b,
-        bit_or({{ blocking_rule_bit('l.rule') }}) as blocking_rules
+        {{ text_hash('keys_of_deals.deal_id') }} as deal_hash,
+        {{ text_hash("keys_of_deals.rule || ' ' || keys_of_deals.pairing_key") }} as key_hash,
+        {{ blocking_rule_bit('keys_of_deals.rule') }} as rule_bit,
+        keys_of_deals.created_day
 
-    from pairing_keys as l
-    inner join affected_deals on l.deal_id = affected_deals.deal_id
+    from {{ ref('int_deals__pairing_keys') }} as keys_of_deals
+    inner join affected_deals on keys_of_deals.deal_id = affected_deals.deal_id
+
+),
+
+keyed_pairs as (
+
+    select
+        least(l.deal_hash, r.deal_hash) as left_hash,
+        greatest(l.deal_hash, r.deal_hash) as right_hash,
+        bit_or(l.rule_bit) as blocking_rules
+
+    from affected_keys as l
     inner join pairing_keys as r
         on
-            l.rule = r.rule
-            and l.pairing_key = r.pairing_key
-            and l.deal_id <> r.deal_id
-            and {{ passes_screen() }}
+            l.key_hash = r.key_hash
+            and l.deal_hash <> r.deal_hash
+            and {{ within_block_window() }}
 
-    group by least(l.deal_id, r.deal_id), greatest(l.deal_id, r.deal_id)
+    group by least(l.deal_hash, r.deal_hash), greatest(l.deal_hash, r.deal_hash)
 
 ),
 
@@ -99,22 +122,21 @@ labelled_pairs as (
 
 ),
 {% else %}
-blocked_pairs as (
+keyed_pairs as (
 
     select
-        l.deal_id as deal_id_a,
-        r.deal_id as deal_id_b,
-        bit_or({{ blocking_rule_bit('l.rule') }}) as blocking_rules
+        l.deal_hash as left_hash,
+        r.deal_hash as right_hash,
+        bit_or(l.rule_bit) as blocking_rules
 
     from pairing_keys as l
     inner join pairing_keys as r
         on
-            l.rule = r.rule
-            and l.pairing_key = r.pairing_key
-            and l.deal_id < r.deal_id
-            and {{ passes_screen() }}
+            l.key_hash = r.key_hash
+            and l.deal_hash < r.deal_hash
+            and {{ within_block_window() }}
 
-    group by l.deal_id, r.deal_id
+    group by l.deal_hash, r.deal_hash
 
 ),
 
@@ -129,6 +151,22 @@ labelled_pairs as (
 
 ),
 {% endif %}
+
+-- Most pairs that share a key share several, and are screened once.
+blocked_pairs as (
+
+    select
+        least(l.deal_id, r.deal_id) as deal_id_a,
+        greatest(l.deal_id, r.deal_id) as deal_id_b,
+        keyed_pairs.blocking_rules
+
+    from keyed_pairs
+    inner join deals as l on keyed_pairs.left_hash = l.deal_hash
+    inner join deals as r on keyed_pairs.right_hash = r.deal_hash
+
+    where {{ passes_screen() }}
+
+),
 
 unblocked_pairs as (
 

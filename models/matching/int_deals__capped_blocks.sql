@@ -3,13 +3,8 @@
     incremental_strategy='merge',
 ) }}
 
+-- The keys are read once for each count: DuckDB would write all of them down, were they read twice under one name.
 with
-
-block_keys as (
-
-    select * from {{ ref('int_deals__block_keys') }}
-
-),
 
 now as (
 
@@ -25,7 +20,7 @@ blocks as (
         count(*) as deals,
         sum(case when refinement is null then 1 else 0 end) as deals_without_refinement
 
-    from block_keys
+    from {{ ref('int_deals__block_keys') }}
 
     group by rule, block_key
 
@@ -40,7 +35,7 @@ refined_blocks as (
         {{ refined_key('block_keys') }} as pairing_key,
         count(*) as deals
 
-    from block_keys
+    from {{ ref('int_deals__block_keys') }} as block_keys
     inner join blocks
         on
             block_keys.rule = blocks.rule

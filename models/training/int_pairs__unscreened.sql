@@ -10,7 +10,12 @@ deals as (
 
 pairing_keys as (
 
-    select * from {{ ref('int_deals__pairing_keys') }}
+    select
+        deal_id,
+        {{ text_hash("rule || ' ' || pairing_key") }} as key_hash,
+        created_day
+
+    from {{ ref('int_deals__pairing_keys') }}
 
 ),
 
@@ -20,7 +25,7 @@ blocks as (
 
     from pairing_keys
 
-    group by rule, pairing_key
+    group by key_hash
 
 ),
 
@@ -68,8 +73,7 @@ final as (
     from sampled_keys as l
     inner join pairing_keys as r
         on
-            l.rule = r.rule
-            and l.pairing_key = r.pairing_key
+            l.key_hash = r.key_hash
             and l.deal_id < r.deal_id
             and {{ within_block_window() }}
 

@@ -100,6 +100,7 @@ def macros(
         execute=False,
         is_incremental=lambda: incremental,
         model=SimpleNamespace(name="a_model", description=description),
+        modules=SimpleNamespace(re=re),
         ref=lambda name: name,
         run_started_at=datetime(2026, 1, 1),
         source=lambda _, name: name,

@@ -32,6 +32,7 @@ from flows.bundle_index import (
     PAIRING_KEYS,
     SCREENED,
     WORDS,
+    Rows,
 )
 from flows.dbt import Dbt
 from flows.errors import BundleError
@@ -47,7 +48,12 @@ def settings(home_at: HomeAt) -> Settings:
 
 
 def sql_of(path: Path) -> dict[str, str]:
-    return {file.stem: file.read_text(encoding="utf-8") for file in (path / "sql").iterdir()}
+    """What the bundle was written with: its SQL, and what it left the columns of."""
+    screened = Rows.open(path / SCREENED).schema.names
+    return {
+        bundle.SCREENED: f"select {', '.join(screened)} from tokens",
+        **{file.stem: file.read_text(encoding="utf-8") for file in (path / "sql").iterdir()},
+    }
 
 
 def rewrite(settings: Settings, warehouse: Warehouse, sql: dict[str, str]) -> Path:

@@ -81,7 +81,8 @@ QUERIES = [
     "select b, sum(i) as n, bit_or(j) as m, sum(case when i > 0 then 1 else 0 end) as p from words group by b",
     "select b, list_sort(coalesce(list(coalesce(k.s, '')) filter (where k.s <> 'uno'), [])) as n"
     " from words inner join others as k on words.i = k.k group by b",
-    "select y.i, z.s from (select y, z from words as y inner join others as z on y.i = z.k) as p",
+    "select p.y_i, p.z_s"
+    " from (select y.i as y_i, z.s as z_s from words as y inner join others as z on y.i = z.k) as p",
     "select o.k, w.i + 1 as n from others as o inner join (select i, b from words) as w"
     " on w.i = o.k and not w.b",
 ]
@@ -97,6 +98,7 @@ REFUSED = [
     "select sinh(x) as n from words",
     "select missing from words",
     "select i from nowhere",
+    "select y from words as y",
     "select k from others as a inner join others as b on a.k = b.k",
     "select list_distinct(l) as n from words",
     "select m + 1 as n from words",
