@@ -57,3 +57,6 @@ final as (
 )
 
 select * from final
+
+-- So that sums over them come out the same each time, to the last digit.
+order by pattern

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ def run() -> Iterator[Run]:
         command,
         cwd=PROJECT,
         env={
+            # What is compared to the last digit is computed by the same instructions there.
+            **{name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
             "PYTHONPATH": str(PROJECT),
             "PATH": "",
             "HOME": "/nowhere",
@@ -137,7 +140,11 @@ def assert_as_undisturbed(settings: Settings, undisturbed: Settings) -> None:
                 }
             )
     for name in tables:
-        assert found[0][name] == found[1][name], name
+        wanted_rows: Any = found[1][name]
+        if name in ("deal_predictions", "review_queue"):
+            # A product of matrices depends in its last digit on where in them a row stands.
+            wanted_rows = [pytest.approx(row, abs=1e-12) for row in wanted_rows]
+        assert found[0][name] == wanted_rows, name
 
     events, expected = events_of(settings), events_of(undisturbed)
     crowned, wanted = ledger.champion(events), ledger.champion(expected)
