@@ -128,6 +128,8 @@ class GateSettings:
     min_positives: duplicates among the validation pairs, for a first model. min_compared_positives:
     those among the pairs that a candidate and a champion are compared on, where the interval tells
     whether they are enough; of fewer, a bootstrap gives no interval to be trusted.
+    min_label_growth: how many times as many labels as the champion a candidate has to have learned
+    from for them to speak for it.
     """
 
     min_positives: int = 20
@@ -136,6 +138,7 @@ class GateSettings:
     min_precision: float = 0.5
     max_calibration_error: float = 0.1
     min_difference: float = 0.0
+    min_label_growth: float = 1.5
     max_segment_loss: float = 0.05
     min_segment_positives: int = 20
     max_agreement_difference: float = 1e-9
@@ -328,13 +331,19 @@ def decide(
     segments: Sequence[Segment],
     agreement: Agreement,
     settings: GateSettings | None = None,
+    *,
+    label_growth: float | None = None,
 ) -> Decision:
     """Judge a candidate.
+
+    label_growth: how many times as many labels as the champion it learned from; None where that is
+    not known.
 
     Without a champion the floors, the calibration and the agreement count; with one, the candidate
     must also be better with confidence, by average precision or else by log loss, and no segment
     may become worse by more than a tolerance. How many labels that takes is for the interval to
-    say: few leave it wide.
+    say: few leave it wide. So one that learned from many more labels than a champion that learned
+    from labels too is better already where no figure speaks against it.
     """
     limits = settings or GateSettings()
     reasons = [
@@ -357,7 +366,7 @@ def decide(
         _agreement(agreement, limits),
     ]
     if champion is not None:
-        reasons.append(_margin(champion, comparison, limits))
+        reasons.append(_margin(champion, comparison, limits, label_growth))
         reasons.append(_segments(segments, limits))
     return Decision(all(reason.passed for reason in reasons), tuple(reasons))
 
@@ -444,11 +453,19 @@ def _agreement(agreement: Agreement, limits: GateSettings) -> Reason:
     return Reason("agreement", passed, figure, limit, sentence)
 
 
-def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSettings) -> Reason:
+def _margin(
+    champion: Evaluation,
+    comparison: Comparison | None,
+    limits: GateSettings,
+    label_growth: float | None,
+) -> Reason:
     """Better with confidence: by average precision; or by log loss, at no worse average precision.
 
     Probabilities that are better show in the log loss first, and threshold and groups rest on them.
     A champion without labels is no opponent there: its probabilities are far off on any labels.
+
+    A model that learned from more of the same is better before it is known for: where labels are
+    many more, it is enough that neither figure is worse. It happens once for each so many labels.
     """
     limit = limits.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
@@ -468,7 +485,18 @@ def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSet
         and loss_upper is not None
         and loss_upper < 0
     )
-    passed = lower > limit or by_loss
+    by_labels = (
+        lower <= limit
+        and not by_loss
+        and champion.model_type != FELLEGI_SUNTER
+        and label_growth is not None
+        and label_growth >= limits.min_label_growth
+        and difference is not None
+        and difference >= limit
+        and loss is not None
+        and loss <= 0
+    )
+    passed = lower > limit or by_loss or by_labels
     stated = "unknown" if difference is None else f"{difference:+.3f}"
     upper = _number(comparison.difference_upper)
     interval = (
@@ -478,6 +506,9 @@ def _margin(champion: Evaluation, comparison: Comparison | None, limits: GateSet
     verdict = (
         f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
         if by_loss
+        else f"no worse, nor is its log loss, {loss:+.3f}, and it learned from "
+        f"{label_growth:.1f} times as many labels"
+        if by_labels
         else "the candidate is better with confidence"
         if passed
         else f"not more than {limit:.3f} with confidence, so the champion stays"

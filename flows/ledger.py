@@ -203,10 +203,13 @@ def latest_details(events: Iterable[Event], model_version: str) -> Mapping[str, 
 
 
 def scoring_details(events: Iterable[Event], model_version: str) -> dict[str, Any]:
-    """What scoring reads of a version's decision. The watermark is a training's, not a person's."""
+    """What scoring and the gate read of a version's decision.
+
+    The watermark is a training's, not a person's.
+    """
     details = latest_details(events, model_version)
     return {
         key: details[key]
-        for key in ("threshold", "model_type", "relation", "judged_relation", "metrics")
+        for key in ("threshold", "model_type", "relation", "judged_relation", "labels", "metrics")
         if key in details
     }

@@ -421,6 +421,10 @@ def decide(
     The other candidates are recorded as rejected as well, with the chosen one's name.
     """
     version = candidate.model_version
+    with open_warehouse(settings) as warehouse:
+        champion = ledger.champion(ledger.read(warehouse))
+        labels = _count_labels(warehouse)
+    learned_from = None if champion is None else champion.details.get("labels")
     if isinstance(candidate, UnlabelledEvaluation):
         decision = gate.decide_unlabelled(candidate, agreement)
         threshold = candidate.threshold
@@ -431,10 +435,9 @@ def decide(
             evaluations.comparison(version),
             evaluations.segments.get(version, ()),
             agreement,
+            label_growth=labels / learned_from if learned_from else None,
         )
         threshold = _threshold(candidate)
-    with open_warehouse(settings) as warehouse:
-        champion = ledger.champion(ledger.read(warehouse))
     details = {
         "threshold": threshold,
         "model_type": candidate.model_type,
@@ -442,6 +445,7 @@ def decide(
         "judged_relation": None
         if candidate.model_type == FELLEGI_SUNTER
         else model_relation(judged_version(version)),
+        "labels": 0 if candidate.model_type == FELLEGI_SUNTER else labels,
         "metrics": metrics(candidate),
         "watermark": dict(freshness.watermark),
         "reasons": [_reason(reason) for reason in decision.reasons],
@@ -493,6 +497,12 @@ def _reason(reason: Reason) -> dict[str, Any]:
     figure = reason.figure
     finite = figure is not None and math.isfinite(figure)
     return {**asdict(reason), "figure": figure if finite else None}
+
+
+def _count_labels(warehouse: Warehouse) -> int:
+    """How many labelled pairs the candidates learned from."""
+    rows = warehouse.query(f"select count(*) as n from {warehouse.name('labelled_features')}")
+    return int(rows[0]["n"])
 
 
 def _rows_since(warehouse: Warehouse, table: str, seen: str | None) -> int:

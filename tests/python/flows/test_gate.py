@@ -199,6 +199,30 @@ def test_better_probabilities_are_better_where_the_order_is_no_worse() -> None:
     assert failed(decide(GOOD, unlabelled, surer, [], AGREES)) == ["margin"]
 
 
+def test_many_more_labels_speak_for_a_candidate_that_no_figure_speaks_against() -> None:
+    even = replace(
+        BETTER,
+        average_precision_difference=0.0,
+        difference_lower=-0.02,
+        log_loss_difference=-0.01,
+        log_loss_upper=0.01,
+    )
+    decision = decide(GOOD, CHAMPION, even, [], AGREES, label_growth=1.5)
+    assert decision.promote
+    assert any("learned from 1.5 times as many labels" in said for said in decision.sentences)
+    for change, growth in (
+        (even, 1.4),
+        (even, None),
+        (replace(even, average_precision_difference=-0.001), 9.0),
+        (replace(even, log_loss_difference=0.001), 9.0),
+        (replace(even, log_loss_difference=None), 9.0),
+    ):
+        decision = decide(GOOD, CHAMPION, change, [], AGREES, label_growth=growth)
+        assert failed(decision) == ["margin"]
+    unlabelled = replace(CHAMPION, model_type="fellegi_sunter")
+    assert failed(decide(GOOD, unlabelled, even, [], AGREES, label_growth=9.0)) == ["margin"]
+
+
 def test_not_compared_is_not_promoted() -> None:
     assert failed(decide(GOOD, CHAMPION, None, [], AGREES)) == ["positives", "margin"]
 

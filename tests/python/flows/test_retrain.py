@@ -49,9 +49,15 @@ def test_the_ledger_tells_a_run_from_training_to_deployment(home_at: HomeAt) -> 
     )
     assert told[6:] == [*[("rejected", False)] * 2, ("promoted", True), ("deployed", True)]
     promoted = next(e for e in events if e.run_id == run_id and e.event == "promoted")
-    assert {"threshold", "model_type", "relation", "metrics", "watermark", "reasons"} <= set(
-        promoted.details
-    )
+    assert {
+        "threshold",
+        "model_type",
+        "relation",
+        "labels",
+        "metrics",
+        "watermark",
+        "reasons",
+    } <= set(promoted.details)
     assert all(reason["passed"] for reason in promoted.details["reasons"])
     json.dumps(dict(promoted.details), allow_nan=False)
     # Each champion is judged by a model that did not learn from what it is judged by; by hand too.
@@ -118,6 +124,20 @@ def test_forced_training_is_recorded_and_does_not_promote_an_equal(home_at: Home
     assert champion_of(settings) == champion == current_version(settings)
     decided = ledger.last_decision(events_of(settings))
     assert decided is not None and decided.details["forced"] is True
+
+
+def test_an_equal_that_learned_from_many_more_labels_is_promoted(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    crowned = ledger.champion(events_of(settings))
+    assert crowned is not None
+    with open_warehouse(settings) as warehouse:
+        (row,) = warehouse.query("select count(*) as n from onedeal.labelled_features")
+        assert crowned.details["labels"] == row["n"]
+        of_half = {**crowned.details, "labels": row["n"] // 2}
+        ledger.record(warehouse, "run", [Entry(crowned.model_version, "promoted", of_half)])
+    result = retrain(settings, force=True)
+    assert result.outcome is Outcome.PROMOTED
+    assert any("2.0 times as many labels" in reason for reason in result.reasons)
 
 
 def test_two_deals_are_too_few_to_learn_from_without_labels(tmp_path: Path) -> None:
