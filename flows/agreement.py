@@ -9,6 +9,7 @@ deployment then.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,23 +93,21 @@ def _probabilities(model: Path, features: pa.Table) -> list[float] | list[None]:
 def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
     """Pairs with their features, `is_blocked`, and `probability` (NULL where not scored yet).
 
-    `match_weight` comes of the warehouse's features and weights by the bundle's own statement,
-    which is the same on every engine.
+    Margins and `match_weight` come of the warehouse's tables by the bundle's own statements, which
+    are the same on every engine.
 
     Drawn by a hash: as good as random, and the same every time. Half of the sample are pairs that
     this version scored, as far as there are so many; the others are any pairs.
     """
     model_version = read_manifest(path).model_version
-    with_weights = read_step(path, "pair_features")
     scored = " union distinct ".join(
         f"select pair_id, probability from {warehouse.name(table)} where model_version = ?"
         for table in ("served_predictions", "deal_predictions")
         if warehouse.exists(table)
     )
-    return warehouse.arrow(
+    drawn = warehouse.query(
         f"""
         with scored as ({scored}),
-        -- By their ids alone: the features of all pairs would not fit into memory.
         drawn as (
             select pair_id, min(place) as place
             from (
@@ -126,26 +125,50 @@ def _sample(warehouse: Warehouse, path: Path, pairs: int) -> pa.Table:
             group by pair_id
             order by place, md5(pair_id)
             limit {pairs}
-        ),
-        probabilities as (
-            select scored.pair_id, any_value(scored.probability) as probability
-            from scored
-            inner join drawn on scored.pair_id = drawn.pair_id
-            group by scored.pair_id
-        ),
-        compared_pairs as (
-            select features.*, pairs.is_blocked, probabilities.probability
-            from {warehouse.name("deal_pair_features")} as features
-            inner join drawn on features.pair_id = drawn.pair_id
-            inner join {warehouse.name("int_deals__candidate_pairs")} as pairs
-                on features.pair_id = pairs.pair_id
-            left join probabilities on features.pair_id = probabilities.pair_id
-        ),
-        match_weights as (select * from {warehouse.name(weights_relation(model_version))})
-        {with_weights}
+        )
+        select drawn.pair_id, pairs.deal_id_a, pairs.deal_id_b
+        from drawn
+        inner join {warehouse.name("int_deals__candidate_pairs")} as pairs
+            on drawn.pair_id = pairs.pair_id
         """,
         [model_version] * scored.count("?"),
     )
+    # Named one by one: joined to a list of them, or read from `deal_pair_features`, all pairs would
+    # be looked up among all best matches, which takes more memory than there is.
+    pair_ids = [row["pair_id"] for row in drawn]
+    deal_ids = sorted({row[side] for row in drawn for side in ("deal_id_a", "deal_id_b")})
+    are_drawn = f"pair_id in ({_places(pair_ids)})"
+    return warehouse.arrow(
+        f"""
+        with compared_pairs as (
+            with probabilities as (
+                select pair_id, any_value(probability) as probability
+                from ({scored}) as scored
+                where {are_drawn}
+                group by pair_id
+            ),
+            compared_pairs as (
+                select compared.*, probabilities.probability
+                from {warehouse.name("int_pairs__compared")} as compared
+                left join probabilities on compared.pair_id = probabilities.pair_id
+                where compared.{are_drawn}
+            ),
+            best_matches as (
+                select * from {warehouse.name("int_deals__best_matches")}
+                where deal_id in ({_places(deal_ids)})
+            )
+            {read_step(path, "pairs_with_margins")}
+        ),
+        match_weights as (select * from {warehouse.name(weights_relation(model_version))})
+        {read_step(path, "pair_features")}
+        """,
+        [*[model_version] * scored.count("?"), *pair_ids, *pair_ids, *deal_ids],
+    )
+
+
+def _places(values: Sequence[str]) -> str:
+    """Placeholders for values, or NULL, which equals nothing."""
+    return ", ".join("?" * len(values)) or "null"
 
 
 def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
@@ -153,7 +176,7 @@ def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
     return warehouse.arrow(
         f"""
         select * from {warehouse.name("onedeal_raw.raw_deals")}
-        where deal_name is not null and deal_id in ({", ".join("?" * len(deal_ids))})
+        where deal_name is not null and deal_id in ({_places(deal_ids)})
         qualify row_number() over (
             partition by deal_id
             order by
