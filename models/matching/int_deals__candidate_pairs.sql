@@ -152,7 +152,7 @@ labelled_pairs as (
 ),
 {% endif %}
 
--- Most pairs that share a key share several, and are screened once.
+-- Screened once, however many keys a pair shares.
 blocked_pairs as (
 
     select
