@@ -75,7 +75,7 @@ STEPS = {
 }
 """What turns `incoming_deals` into pair features: relations and their SQL files, in order."""
 
-SCREENED = "serving__screened"
+SCREENED_SQL = "serving__screened"
 """SQL over `tokens` that gives what the screen reads of each deal."""
 
 
@@ -130,10 +130,10 @@ def write_bundle(
     pass. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS or a relation of RELATIONS is missing.
     """
-    lacking = [name for name in (*STEPS.values(), SCREENED) if name not in compiled.sql]
+    lacking = [name for name in (*STEPS.values(), SCREENED_SQL) if name not in compiled.sql]
     if lacking:
         raise BundleError(
-            f"A serving bundle needs the dbt analyses {', '.join([*STEPS.values(), SCREENED])}; "
+            f"A serving bundle needs the dbt analyses {', '.join([*STEPS.values(), SCREENED_SQL])}; "
             f"the project lacks {', '.join(lacking)}."
         )
     unbuilt = [relation for relation in RELATIONS.values() if not warehouse.exists(relation)]
@@ -148,7 +148,7 @@ def write_bundle(
         shutil.rmtree(aside)
     (aside / "sql").mkdir(parents=True)
     warehouse.limit_memory(EXPORT_MEMORY)
-    newest_change = _write_index(warehouse, aside, model_version, compiled.sql[SCREENED])
+    newest_change = _write_index(warehouse, aside, model_version, compiled.sql[SCREENED_SQL])
     model = (
         as_stored_model()
         if model_type == FELLEGI_SUNTER

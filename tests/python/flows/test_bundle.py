@@ -51,7 +51,7 @@ def sql_of(path: Path) -> dict[str, str]:
     """What the bundle was written with: its SQL, and what it left the columns of."""
     screened = Rows.open(path / SCREENED).schema.names
     return {
-        bundle.SCREENED: f"select {', '.join(screened)} from tokens",
+        bundle.SCREENED_SQL: f"select {', '.join(screened)} from tokens",
         **{file.stem: file.read_text(encoding="utf-8") for file in (path / "sql").iterdir()},
     }
 
