@@ -130,10 +130,11 @@ def write_bundle(
     pass. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS or a relation of RELATIONS is missing.
     """
-    lacking = [name for name in (*STEPS.values(), SCREENED_SQL) if name not in compiled.sql]
+    needed = (*STEPS.values(), SCREENED_SQL)
+    lacking = [name for name in needed if name not in compiled.sql]
     if lacking:
         raise BundleError(
-            f"A serving bundle needs the dbt analyses {', '.join([*STEPS.values(), SCREENED_SQL])}; "
+            f"A serving bundle needs the dbt analyses {', '.join(needed)}; "
             f"the project lacks {', '.join(lacking)}."
         )
     unbuilt = [relation for relation in RELATIONS.values() if not warehouse.exists(relation)]
