@@ -43,7 +43,10 @@ STAGES = {
         *("training_features", "validation_set"),
         *("cross_validation_set", "straddling_pairs", "labelled_features"),
     ),
-    "training": ("deal_duplicate_model", "int_pairs__unscreened", "int_pairs__comparison"),
+    "training": (
+        *("deal_duplicate_model", "int_pairs__unscreened", "int_pairs__comparison"),
+        "pseudo_labelled_pairs",
+    ),
     "evaluation": (
         *("model_", "validation_predictions", "unlabelled_evaluation", "sampled_"),
         *("cross_validated_predictions", "straddling_predictions", "served_predictions"),

@@ -40,15 +40,37 @@
     {%- endif %}
 {%- endmacro %}
 
-{# What a model of `model_type` is trained on: labelled `pairs` with the features that it reads. A WHERE clause may
-   follow. #}
-{% macro pairs_to_learn_from(pairs, model_type) -%}
+{# What a model of `model_type` is trained on, with the features that it reads: the labelled `pairs` that meet the
+   condition, and `pseudo_labelled_pairs`. These alone teach nothing: they are there where the labelled ones are of
+   both kinds. #}
+{% macro pairs_to_learn_from(pairs, model_type, condition='true') -%}
+    {%- set learned_from -%}
+    (
+            select
+                is_duplicate,
+                {{ pair_feature_names() | join(',\n                ') }}
+
+            from {{ pairs }}
+
+            where {{ condition }}
+
+            union all
+
+            select
+                is_duplicate,
+                {{ pair_feature_names() | join(',\n                ') }}
+
+            from {{ ref('pseudo_labelled_pairs') }}
+
+            where (select count(distinct is_duplicate) from {{ pairs }} where {{ condition }}) = 2
+        )
+    {%- endset -%}
     select
         is_duplicate,
         {{ model_feature_names(model_type) | join(',\n        ') }}
 
     from (
-        {{ with_match_weight(pairs, ref('deal_duplicate_model_fellegi_sunter'), model_type) }}
+        {{ with_match_weight(learned_from, ref('deal_duplicate_model_fellegi_sunter'), model_type) }}
     ) as weighed
 {%- endmacro %}
 

@@ -1,5 +1,3 @@
 {{ config(alias='deal_duplicate_model__' ~ candidate_version('logistic_fold_1')) }}
 
-{{ pairs_to_learn_from(ref('cross_validation_set'), 'logistic_reg') }}
-
-where fold <> 1
+{{ pairs_to_learn_from(ref('cross_validation_set'), 'logistic_reg', 'fold <> 1') }}
