@@ -13,10 +13,8 @@ predictions as (
     select
         predictions.model_version,
         predictions.is_duplicate,
-        predictions.probability,
         predictions.pair_weight,
-        predictions.probability >= thresholds.threshold as is_predicted,
-        floor(least(predictions.probability, 0.999999) * 10) as calibration_bin
+        predictions.probability >= thresholds.threshold as is_predicted
 
     from {{ ref('validation_predictions') }} as predictions
     inner join thresholds on predictions.model_version = thresholds.model_version
@@ -38,6 +36,40 @@ at_threshold as (
 
 ),
 
+-- Of few labels, those that the model was cross-validated on as well: on two dozen pairs, right probabilities can be
+-- far off.
+held_out as (
+
+    select
+        model_version,
+        is_duplicate,
+        pair_weight,
+        probability
+
+    from {{ ref('validation_predictions') }}
+
+    union all
+
+    select
+        model_version,
+        is_duplicate,
+        pair_weight,
+        probability
+
+    from {{ ref('cross_validated_predictions') }}
+
+),
+
+binned as (
+
+    select
+        *,
+        floor(least(probability, 0.999999) * 10) as calibration_bin
+
+    from held_out
+
+),
+
 calibration_bins as (
 
     select
@@ -48,7 +80,7 @@ calibration_bins as (
         sqrt(2 / acos(-1) * sum(pow(pair_weight, 2) * probability * (1 - probability))) / sum(pair_weight)
             as gap_by_chance
 
-    from predictions
+    from binned
 
     group by model_version, calibration_bin
 
