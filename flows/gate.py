@@ -19,7 +19,8 @@ class Evaluation:
     None where a figure can't be computed. All but the counts and `log_loss` are in [0, 1];
     `threshold` is the probability from which on a pair is called a duplicate. The estimated figures
     are those at the threshold over all candidate pairs. `calibration_error_by_chance`: the error to
-    expect of right probabilities on so few pairs.
+    expect of right probabilities on so few pairs. Where labels are few, both are over the pairs of
+    the cross-validation too.
     """
 
     model_version: str
@@ -125,9 +126,10 @@ class UnlabelledEvaluation:
 class GateSettings:
     """The gate's limits.
 
-    min_positives: duplicates among the validation pairs, for a first model. min_compared_positives:
-    those among the pairs that a candidate and a champion are compared on, where the interval tells
-    whether they are enough; of fewer, a bootstrap gives no interval to be trusted.
+    min_positives: duplicates among the validation pairs, for a first model, or among those compared
+    on, for the first that learned from labels. min_compared_positives: those among the pairs that a
+    candidate and a champion are compared on, where the interval tells whether they are enough; of
+    fewer, a bootstrap gives no interval to be trusted.
     min_label_growth: how many times as many labels as the champion a candidate has to have learned
     from for them to speak for it.
     """
@@ -175,7 +177,11 @@ class Decision:
         return failed or tuple(reason.sentence for reason in self.reasons)
 
 
-def choose(candidates: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> Evaluation:
+def choose(
+    candidates: Sequence[Evaluation],
+    comparisons: Sequence[Comparison] = (),
+    settings: GateSettings | None = None,
+) -> Evaluation:
     """The candidate that goes to the gate: highest estimated F1 over all candidate pairs.
 
     Where it could not be estimated, or is equal, the highest average precision on the validation
@@ -185,19 +191,22 @@ def choose(candidates: Sequence[Evaluation], comparisons: Sequence[Comparison] =
     Where labels are so few that some candidate was compared with the champion on more than the
     validation pairs, figures on these are mostly luck: of those that learned from labels, the one
     goes that is most surely better than the champion, or without one than the model without labels,
-    by the lower end of the interval.
+    by the lower end of the interval. One that was compared on too few duplicates for the gate goes
+    last.
 
     Raises ValueError when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidate to choose from")
+    limits = settings or GateSettings()
     lower: dict[str, float] = {}
     pairs = {candidate.model_version: candidate.n_pairs for candidate in candidates}
     if any(c.n_pairs > pairs.get(c.model_version, c.n_pairs) for c in comparisons):
         candidates = [c for c in candidates if c.model_type != FELLEGI_SUNTER] or candidates
         for comparison in comparisons:
             end = _number(comparison.difference_lower)
-            lower[comparison.model_version] = -math.inf if end is None else end
+            if end is not None and comparison.n_positives >= limits.min_compared_positives:
+                lower[comparison.model_version] = end
 
     def rank(candidate: Evaluation) -> tuple[float, float, float, float, str]:
         estimated = _number(candidate.estimated_f1_score)
@@ -336,14 +345,14 @@ def decide(
 ) -> Decision:
     """Judge a candidate.
 
-    label_growth: how many times as many labels as the champion it learned from; None where that is
-    not known.
+    label_growth: how many times as many labels as the champion it learned from, infinite where that
+    one learned from none; None where it is not known.
 
     Without a champion the floors, the calibration and the agreement count; with one, the candidate
     must also be better with confidence, by average precision or else by log loss, and no segment
     may become worse by more than a tolerance. How many labels that takes is for the interval to
-    say: few leave it wide. So one that learned from many more labels than a champion that learned
-    from labels too is better already where no figure speaks against it.
+    say: few leave it wide. So one that learned from many more labels than the champion is better
+    already where no figure speaks against it.
     """
     limits = settings or GateSettings()
     reasons = [
@@ -466,6 +475,7 @@ def _margin(
 
     A model that learned from more of the same is better before it is known for: where labels are
     many more, it is enough that neither figure is worse. It happens once for each so many labels.
+    From none to some is many more once there are duplicates enough for a first model.
     """
     limit = limits.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
@@ -488,7 +498,9 @@ def _margin(
     by_labels = (
         lower <= limit
         and not by_loss
-        and champion.model_type != FELLEGI_SUNTER
+        and (
+            champion.model_type != FELLEGI_SUNTER or comparison.n_positives >= limits.min_positives
+        )
         and label_growth is not None
         and label_growth >= limits.min_label_growth
         and difference is not None
@@ -503,11 +515,15 @@ def _margin(
         f"90 % interval {lower:+.3f} to {'?' if upper is None else f'{upper:+.3f}'}, "
         f"{comparison.n_pairs:,} pairs"
     )
+    learned = (
+        "the champion learned from none"
+        if label_growth is None or math.isinf(label_growth)
+        else f"it learned from {label_growth:.1f} times as many labels"
+    )
     verdict = (
         f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
         if by_loss
-        else f"no worse, nor is its log loss, {loss:+.3f}, and it learned from "
-        f"{label_growth:.1f} times as many labels"
+        else f"no worse, nor is its log loss, {loss:+.3f}, and {learned}"
         if by_labels
         else "the candidate is better with confidence"
         if passed

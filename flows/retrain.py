@@ -424,7 +424,6 @@ def decide(
     with open_warehouse(settings) as warehouse:
         champion = ledger.champion(ledger.read(warehouse))
         labels = _count_labels(warehouse)
-    learned_from = None if champion is None else champion.details.get("labels")
     if isinstance(candidate, UnlabelledEvaluation):
         decision = gate.decide_unlabelled(candidate, agreement)
         threshold = candidate.threshold
@@ -435,7 +434,7 @@ def decide(
             evaluations.comparison(version),
             evaluations.segments.get(version, ()),
             agreement,
-            label_growth=labels / learned_from if learned_from else None,
+            label_growth=_label_growth(champion, labels),
         )
         threshold = _threshold(candidate)
     details = {
@@ -497,6 +496,14 @@ def _reason(reason: Reason) -> dict[str, Any]:
     figure = reason.figure
     finite = figure is not None and math.isfinite(figure)
     return {**asdict(reason), "figure": figure if finite else None}
+
+
+def _label_growth(champion: ledger.Event | None, labels: int) -> float | None:
+    """How many times as many labels as the champion learned from; None where that is not known."""
+    learned_from = None if champion is None else champion.details.get("labels")
+    if learned_from is None:
+        return None
+    return labels / learned_from if learned_from else math.inf
 
 
 def _count_labels(warehouse: Warehouse) -> int:

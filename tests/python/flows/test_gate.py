@@ -219,8 +219,21 @@ def test_many_more_labels_speak_for_a_candidate_that_no_figure_speaks_against() 
     ):
         decision = decide(GOOD, CHAMPION, change, [], AGREES, label_growth=growth)
         assert failed(decision) == ["margin"]
+
+
+def test_any_labels_speak_for_a_candidate_where_the_champion_learned_from_none() -> None:
     unlabelled = replace(CHAMPION, model_type="fellegi_sunter")
-    assert failed(decide(GOOD, unlabelled, even, [], AGREES, label_growth=9.0)) == ["margin"]
+    unsure = replace(BETTER, difference_lower=-0.02, log_loss_difference=-0.1, n_positives=20)
+    decision = decide(GOOD, unlabelled, unsure, [], AGREES, label_growth=math.inf)
+    assert decision.promote
+    assert any("and the champion learned from none" in said for said in decision.sentences)
+    for change in (
+        replace(unsure, n_positives=19),
+        replace(unsure, average_precision_difference=-0.001),
+        replace(unsure, log_loss_difference=0.001),
+    ):
+        decision = decide(GOOD, unlabelled, change, [], AGREES, label_growth=math.inf)
+        assert failed(decision) == ["margin"]
 
 
 def test_not_compared_is_not_promoted() -> None:
@@ -347,6 +360,9 @@ def test_of_few_labels_the_surest_goes_to_the_gate() -> None:
     ]
     assert choose([sure, lucky, unlabelled], comparisons) == sure
     assert choose([sure, lucky], [replace(on_folds, n_pairs=25), comparisons[1]]) == lucky
+    on_too_few = replace(comparisons[1], difference_lower=0.02, n_positives=9)
+    assert choose([sure, lucky], [on_folds, on_too_few]) == sure
+    assert choose([sure, lucky], [on_folds, replace(on_too_few, n_positives=10)]) == lucky
 
 
 UNLABELLED = UnlabelledEvaluation(
