@@ -385,8 +385,9 @@ class Check:
         for call in calls:
             ml.add_functions(root, call)
         models = {id(call.model): call for call in calls}
+        written = text.decode().lower()
         for name, model in self.catalogue.models.items():
-            if id(model) in models or b"model" in text.lower():
+            if id(model) in models or name.name.lower() in written:
                 for path in _spellings(name, self.catalogue.project):
                     _add_model(_parent(root, path), path[-1], model, next(numbers))
         for name, function in self.catalogue.functions.items():
