@@ -1,7 +1,7 @@
 """The OPTIONS of BigQuery's statements: which there are, and what some of them take."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.bigquery.googlesql import tree
@@ -147,14 +147,15 @@ def values(node: Any) -> dict[str, Any]:
     return {option.name.lower(): tree.literal(option.value) for option in listed}
 
 
-def faults(statement: Any) -> Iterator[str]:
-    """Why BigQuery refuses the options of a resolved statement."""
+def faults(nodes: Sequence[Any]) -> Iterator[str]:
+    """Why BigQuery refuses the options of a resolved statement, given with all nodes below it."""
+    statement = nodes[0]
     kind = tree.kind(statement)
     if kind == "CreateModelStmt":
         yield from _model_faults(values(statement))
         return
     allowed = _BY_STATEMENT.get(kind)
-    for node in [statement, *tree.walk(statement, "SetOptionsAction")]:
+    for node in [statement, *tree.of_kind(nodes, "SetOptionsAction")]:
         given = values(node)
         for name in given if allowed is not None else ():
             if name not in (allowed or ()):
@@ -163,7 +164,7 @@ def faults(statement: Any) -> Iterator[str]:
         partitioned = "partition_by_list" in tree.fields(statement)
         if kind.startswith("CreateTable") and not partitioned and given.keys() & _PARTITIONED:
             yield "partition_expiration_days and require_partition_filter need a PARTITION BY."
-    for column in tree.walk(statement, "ColumnAnnotations"):
+    for column in tree.of_kind(nodes, "ColumnAnnotations"):
         for name in values(column).keys() - _COLUMN:
             yield f"Unknown option: {name}"
 

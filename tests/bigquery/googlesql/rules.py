@@ -5,7 +5,7 @@ messages that BigQuery gives. A rule that is in doubt refuses: its SQL can be wr
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from zetasql.wasi._pb2.zetasql.public import type_pb2
@@ -72,15 +72,20 @@ _OUTER = {
 }
 _STORED = ("TableScan", "WithRefScan")
 
+Nodes = Sequence[Any]
+"""A resolved statement and all nodes below it."""
+
 
 def faults(statement: Any) -> Iterator[str]:
     """Why BigQuery refuses the resolved statement, in its words where they are known."""
+    nodes = list(tree.walk(statement))
     for rule in _RULES:
-        yield from rule(statement)
+        yield from rule(nodes)
 
 
-def _doubled_names(statement: Any) -> Iterator[str]:
+def _doubled_names(nodes: Nodes) -> Iterator[str]:
     """A result is a table, too."""
+    statement = nodes[0]
     if tree.kind(statement) != "QueryStmt":
         return
     names = [column.name.lower() for column in tree.fields(statement)["output_column_list"]]
@@ -92,16 +97,16 @@ def _doubled_names(statement: Any) -> Iterator[str]:
         )
 
 
-def _unknown_functions(statement: Any) -> Iterator[str]:
+def _unknown_functions(nodes: Nodes) -> Iterator[str]:
     calls = ("FunctionCall", "AggregateFunctionCall", "AnalyticFunctionCall")
-    for call in tree.walk(statement, *calls):
+    for call in tree.of_kind(nodes, *calls):
         name = _function(call)
         if name in _NO_FUNCTIONS:
             yield f"Function not found: {name.upper()}"
 
 
-def _unequal_outer_joins(statement: Any) -> Iterator[str]:
-    for join in tree.walk(statement, "JoinScan"):
+def _unequal_outer_joins(nodes: Nodes) -> Iterator[str]:
+    for join in tree.of_kind(nodes, "JoinScan"):
         values = tree.fields(join)
         word = _OUTER.get(values.get("join_type"))
         if word is None:
@@ -118,8 +123,8 @@ def _unequal_outer_joins(statement: Any) -> Iterator[str]:
             )
 
 
-def _subqueries_in_joins(statement: Any) -> Iterator[str]:
-    for node in tree.walk(statement, "JoinScan", "MergeStmt"):
+def _subqueries_in_joins(nodes: Nodes) -> Iterator[str]:
+    for node in tree.of_kind(nodes, "JoinScan", "MergeStmt"):
         values = tree.fields(node)
         condition = values.get("join_expr", values.get("merge_expr"))
         for query in tree.walk(condition, "SubqueryExpr") if condition is not None else ():
@@ -127,9 +132,9 @@ def _subqueries_in_joins(statement: Any) -> Iterator[str]:
                 yield "Unsupported subquery with table in join predicate."
 
 
-def _correlated_subqueries(statement: Any) -> Iterator[str]:
+def _correlated_subqueries(nodes: Nodes) -> Iterator[str]:
     """What reads a table for each row must be a join in disguise."""
-    for query in tree.walk(statement, "SubqueryExpr"):
+    for query in tree.of_kind(nodes, "SubqueryExpr"):
         values = tree.fields(query)
         outer = {
             tree.fields(tree.concrete(reference))["column"].column_id
@@ -145,7 +150,8 @@ def _correlated_subqueries(statement: Any) -> Iterator[str]:
             )
 
 
-def _partitions(statement: Any) -> Iterator[str]:
+def _partitions(nodes: Nodes) -> Iterator[str]:
+    statement = nodes[0]
     expressions = tree.fields(statement).get("partition_by_list", [])
     if tree.kind(statement).startswith("Create") and len(expressions) > 1:
         yield "Only one PARTITION BY expression is supported."
@@ -159,8 +165,8 @@ def _partitions(statement: Any) -> Iterator[str]:
             yield _PARTITION_FORMS
 
 
-def _clusters(statement: Any) -> Iterator[str]:
-    expressions = tree.fields(statement).get("cluster_by_list", [])
+def _clusters(nodes: Nodes) -> Iterator[str]:
+    expressions = tree.fields(nodes[0]).get("cluster_by_list", [])
     if len(expressions) > 4:
         yield f"Too many fields for clustering. Maximum 4, got {len(expressions)}."
     for wrapped in expressions:
@@ -171,10 +177,10 @@ def _clusters(statement: Any) -> Iterator[str]:
             yield f"Entries in the CLUSTER BY clause can't be of type {_type(expression)}."
 
 
-def _reserved_names(statement: Any) -> Iterator[str]:
-    if not tree.kind(statement).startswith("CreateTable"):
+def _reserved_names(nodes: Nodes) -> Iterator[str]:
+    if not tree.kind(nodes[0]).startswith("CreateTable"):
         return
-    values = tree.fields(statement)
+    values = tree.fields(nodes[0])
     for column in [
         *values.get("column_definition_list", []),
         *values.get("output_column_list", []),
@@ -183,11 +189,11 @@ def _reserved_names(statement: Any) -> Iterator[str]:
             yield f'Invalid field name "{column.name}": it has a reserved prefix.'
 
 
-def _options(statement: Any) -> Iterator[str]:
-    yield from options.faults(statement)
+def _options(nodes: Nodes) -> Iterator[str]:
+    yield from options.faults(nodes)
 
 
-_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[Nodes], Iterator[str]], ...] = (
     _doubled_names,
     _unknown_functions,
     _unequal_outer_joins,

@@ -1,7 +1,7 @@
 """Reading GoogleSQL's trees: protobuf messages, parsed (AST...) or resolved (Resolved...)."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
@@ -68,6 +68,11 @@ def walk(node: Any, *kinds: str) -> Iterator[Any]:
         below = list(children(found))
         below.reverse()
         pending.extend(below)
+
+
+def of_kind(nodes: Iterable[Any], *kinds: str) -> list[Any]:
+    """Those that are of the kinds: no need to walk a tree again for each question."""
+    return [node for node in nodes if kind(node) in kinds]
 
 
 @functools.cache
