@@ -20,6 +20,7 @@ from flows.ingest import ingest_deals, ingest_labels
 from flows.retrain import Outcome, retrain
 from flows.rollback import promote
 from flows.settings import Settings
+from tests.python import quick_dbt
 
 PROJECT = Path(__file__).resolve().parents[2]
 # A busy machine is no failure.
@@ -44,6 +45,10 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    quick_dbt.install()
 
 
 @pytest.fixture(autouse=True)

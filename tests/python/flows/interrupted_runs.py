@@ -26,6 +26,7 @@ from flows.dbt import Dbt, NodeResult
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.settings import Settings
+from tests.python import quick_dbt
 
 # What the flows import as late as they can, here before the forks.
 for late in (
@@ -76,6 +77,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     # dbt's static parser has threads of its own, which a forked process would wait for in vain.
     os.environ["DBT_STATIC_PARSER"] = "false"
+    quick_dbt.install()
     with tempfile.TemporaryDirectory() as nowhere:
         Dbt(Settings(Path(nowhere), PROJECT)).parse()
     for line in sys.stdin:
