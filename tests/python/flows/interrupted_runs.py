@@ -12,6 +12,7 @@ forked from this process, which has imported and parsed everything once: that is
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -80,6 +81,8 @@ def main() -> None:
     quick_dbt.install()
     with tempfile.TemporaryDirectory() as nowhere:
         Dbt(Settings(Path(nowhere), PROJECT)).parse()
+    # A search for garbage would copy what the forked processes share.
+    gc.freeze()
     for line in sys.stdin:
         reading, writing = os.pipe()
         child = os.fork()

@@ -9,6 +9,7 @@ runs are forked from this process, which has imported everything once.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -110,6 +111,8 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer requests until there are no more."""
+    # A search for garbage would copy what the forked processes share.
+    gc.freeze()
     for line in sys.stdin:
         reading, writing = os.pipe()
         request = json.loads(line)
