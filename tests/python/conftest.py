@@ -36,10 +36,11 @@ LONG = (
     "test_loop.py",
     "test_interrupted.py",
     "test_reference.py",
-    "test_partitions.py",
     "test_dbt_alone.py",
     "test_incremental_build.py",
     "test_engines_agree.py",
+    # After test_reference.py, whose verdicts on statements it finds in .cache.
+    "test_partitions.py",
 )
 
 
