@@ -35,7 +35,7 @@ FAILED = ("error", "fail", "runtime error", "partial success")
 
 CLASSES = answer(
     "is_trainable() of macros/evaluation asks whether both classes were labelled.",
-    r"select count\(distinct is_duplicate\) from ",
+    r"select count\(distinct is_duplicate\) from \S+\s*$",
     (2,),
 )
 CLASS_COUNTS = answer(

@@ -186,11 +186,13 @@ def test_a_delete_looks_into_no_other_partition(increment: Increment) -> None:
 def test_training_reads_no_more_than_its_cap(increment: Increment) -> None:
     created = [s for _, s in increment.statements if s.kind == "CREATE_MODEL"]
     read = {name.name for s in created for name in s.tables}
-    # The weights are some thirty rows; the pairs of the folds are there with few labels only.
+    # The weights are some thirty rows, the pseudo-labels 160; the pairs of the folds are there with
+    # few labels only.
     assert read == {
         "labelled_features",
         "training_features",
         "cross_validation_set",
+        "pseudo_labelled_pairs",
         "deal_duplicate_model__dev_fellegi_sunter",
     }
     folds = [s for s in created if "cross_validation_set" in {name.name for name in s.tables}]
