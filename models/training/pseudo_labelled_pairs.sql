@@ -70,10 +70,10 @@ final as (
         drawn.deal_id_a,
         drawn.deal_id_b,
         cast(drawn.is_duplicate as int64) as is_duplicate,
-        drawn.match_weight,
         {%- for feature in pair_feature_names() %}
-        drawn.{{ feature }}{{ ',' if not loop.last }}
+        drawn.{{ feature }},
         {%- endfor %}
+        drawn.match_weight
 
     from drawn
     cross join kinds

@@ -67,8 +67,11 @@ comparisons = st.one_of(
         difference_upper=differences,
         replicates=st.just(200),
         n_positives=st.integers(0, 100),
+        log_loss_difference=differences,
+        log_loss_upper=differences,
     ),
 )
+growths = st.one_of(st.none(), st.just(math.inf), st.floats(0, 4))
 segments = st.lists(
     st.builds(
         Segment,
@@ -258,16 +261,24 @@ def test_no_segment_may_become_worse(segment: Segment, passed: bool) -> None:
     assert passed or "EUR" in decision.sentences[0]
 
 
-@given(evaluations, st.one_of(st.none(), st.just(CHAMPION)), comparisons, segments, agreements)
+@given(
+    evaluations,
+    st.sampled_from([None, CHAMPION, replace(CHAMPION, model_type="fellegi_sunter")]),
+    comparisons,
+    segments,
+    agreements,
+    growths,
+)
 def test_never_below_a_floor(
     candidate: Evaluation,
     champion: Evaluation | None,
     comparison: Comparison | None,
     segments: list[Segment],
     agreement: Agreement,
+    growth: float | None,
 ) -> None:
     limits = LIMITS
-    decision = decide(candidate, champion, comparison, segments, agreement)
+    decision = decide(candidate, champion, comparison, segments, agreement, label_growth=growth)
     assert decision.promote == (not failed(decision))
     assert all(reason.sentence.endswith(".") for reason in decision.reasons)
     if decision.promote:
@@ -282,8 +293,14 @@ def test_never_below_a_floor(
             assert candidate.n_positives >= limits.min_positives
         else:
             assert comparison is not None and comparison.difference_lower is not None
-            assert comparison.difference_lower > 0
             assert comparison.n_positives >= limits.min_compared_positives
+            if comparison.difference_lower <= 0:
+                assert (comparison.average_precision_difference or 0) >= 0
+                if champion.model_type == "fellegi_sunter":
+                    assert growth is not None and growth >= limits.min_label_growth
+                    assert comparison.n_positives >= limits.min_positives
+                    assert comparison.log_loss_difference is not None
+                    assert comparison.log_loss_difference <= 0
 
 
 @given(evaluations, segments)
