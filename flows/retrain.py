@@ -499,7 +499,10 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 
 def _label_growth(champion: ledger.Event | None, labels: int) -> float | None:
-    """How many times as many labels as the champion learned from; None where that is not known."""
+    """How many times as many labels as the champion learned from, infinite after none.
+
+    None where that is not known.
+    """
     learned_from = None if champion is None else champion.details.get("labels")
     if learned_from is None:
         return None

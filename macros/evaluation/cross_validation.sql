@@ -26,3 +26,22 @@
     {% endfor %}
     {{ return(trainable | sort) }}
 {% endmacro %}
+
+{# What models say of labelled pairs that they did not learn from: those of the validation set, and with few labels
+   those of `cross_validated_predictions`. #}
+{% macro held_out_predictions() -%}
+    {%- for predictions in [ref('validation_predictions'), ref('cross_validated_predictions')] %}
+    select
+        model_version,
+        model_type,
+        role,
+        pair_id,
+        label_group_id,
+        is_duplicate,
+        pair_weight,
+        probability
+
+    from {{ predictions }}
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}

@@ -8,31 +8,7 @@ with
 
 predictions as (
 
-    select
-        model_version,
-        model_type,
-        role,
-        pair_id,
-        label_group_id,
-        is_duplicate,
-        pair_weight,
-        probability
-
-    from {{ ref('validation_predictions') }}
-
-    union all
-
-    select
-        model_version,
-        model_type,
-        role,
-        pair_id,
-        label_group_id,
-        is_duplicate,
-        pair_weight,
-        probability
-
-    from {{ ref('cross_validated_predictions') }}
+    {{ held_out_predictions() }}
 
 ),
 

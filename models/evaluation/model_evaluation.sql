@@ -36,27 +36,11 @@ at_threshold as (
 
 ),
 
--- Of few labels, those that the model was cross-validated on as well: on two dozen pairs, right probabilities can be
--- far off.
+-- With few labels these are more than those of the validation set: on two dozen pairs, right probabilities can be far
+-- off.
 held_out as (
 
-    select
-        model_version,
-        is_duplicate,
-        pair_weight,
-        probability
-
-    from {{ ref('validation_predictions') }}
-
-    union all
-
-    select
-        model_version,
-        is_duplicate,
-        pair_weight,
-        probability
-
-    from {{ ref('cross_validated_predictions') }}
+    {{ held_out_predictions() }}
 
 ),
 
