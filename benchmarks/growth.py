@@ -51,6 +51,7 @@ def plot(
     """Draw the sizes, and the line through those that are fitted, to an SVG file."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     with matplotlib.rc_context({"svg.hashsalt": "onedeal", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -66,6 +67,11 @@ def plot(
                 linewidth=1.2,
                 label=f"deals to the power of {slope:.2f}",
             )
+        axes.set_xticks(sizes)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("deals")
         axes.set_ylabel("seconds from raw rows to groups")
         axes.grid(which="major", color="#d5d9df", linewidth=0.8)
