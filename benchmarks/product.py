@@ -44,8 +44,8 @@ STAGES = {
         *("cross_validation_set", "straddling_pairs", "labelled_features"),
     ),
     "training": (
-        *("deal_duplicate_model", "int_pairs__unscreened", "int_pairs__comparison"),
-        "pseudo_labelled_pairs",
+        *("int_pairs__unscreened", "int_pairs__comparison", "pseudo_labelled_pairs"),
+        "deal_duplicate_model",
     ),
     "evaluation": (
         *("model_", "validation_predictions", "unlabelled_evaluation", "sampled_"),
