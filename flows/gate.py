@@ -180,7 +180,6 @@ class Decision:
 def choose(
     candidates: Sequence[Evaluation],
     comparisons: Sequence[Comparison] = (),
-    settings: GateSettings | None = None,
 ) -> Evaluation:
     """The candidate that goes to the gate: highest estimated F1 over all candidate pairs.
 
@@ -189,31 +188,27 @@ def choose(
     never depends on the order of the rows.
 
     Where labels are so few that some candidate was compared with the champion on more than the
-    validation pairs, figures on these are mostly luck: of those that learned from labels, the one
-    goes that is most surely better than the champion, or without one than the model without labels,
-    by the lower end of the interval. One that was compared on too few duplicates for the gate goes
-    last.
+    validation pairs, as the logistic regression is by cross-validation, figures on these pairs are
+    mostly luck. Then one of those goes that were compared on the most.
 
     Raises ValueError when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidate to choose from")
-    limits = settings or GateSettings()
-    lower: dict[str, float] = {}
-    pairs = {candidate.model_version: candidate.n_pairs for candidate in candidates}
-    if any(c.n_pairs > pairs.get(c.model_version, c.n_pairs) for c in comparisons):
-        candidates = [c for c in candidates if c.model_type != FELLEGI_SUNTER] or candidates
-        for comparison in comparisons:
-            end = _number(comparison.difference_lower)
-            if end is not None and comparison.n_positives >= limits.min_compared_positives:
-                lower[comparison.model_version] = end
+    compared = {comparison.model_version: comparison.n_pairs for comparison in comparisons}
 
-    def rank(candidate: Evaluation) -> tuple[float, float, float, float, str]:
+    def compared_pairs(candidate: Evaluation) -> int:
+        return compared.get(candidate.model_version, candidate.n_pairs)
+
+    if any(compared_pairs(candidate) > candidate.n_pairs for candidate in candidates):
+        most = max(map(compared_pairs, candidates))
+        candidates = [c for c in candidates if compared_pairs(c) == most]
+
+    def rank(candidate: Evaluation) -> tuple[float, float, float, str]:
         estimated = _number(candidate.estimated_f1_score)
         average_precision = _number(candidate.average_precision)
         log_loss = _number(candidate.log_loss)
         return (
-            lower.get(candidate.model_version, -math.inf),
             -1.0 if estimated is None else estimated,
             -1.0 if average_precision is None else average_precision,
             -math.inf if log_loss is None else -log_loss,

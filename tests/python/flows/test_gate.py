@@ -365,21 +365,14 @@ def test_what_a_candidate_does_on_all_pairs_stands_above_the_labelled_ones() -> 
     assert choose([ranks_labels, finds_pairs]) == finds_pairs
 
 
-def test_of_few_labels_the_surest_goes_to_the_gate() -> None:
-    sure = replace(GOOD, model_version="sure", n_pairs=25, estimated_f1_score=0.7)
+def test_of_few_labels_the_one_that_was_compared_on_the_most_goes_to_the_gate() -> None:
+    on_folds = replace(GOOD, model_version="on folds", n_pairs=25, estimated_f1_score=0.7)
     lucky = replace(GOOD, model_version="lucky", n_pairs=25, estimated_f1_score=0.9)
-    unlabelled = replace(lucky, model_version="same", model_type="fellegi_sunter")
-    on_folds = Comparison("sure", "old", 0.05, 0.01, 0.09, 200, n_pairs=100, n_positives=40)
-    comparisons = [
-        on_folds,
-        Comparison("lucky", "old", 0.1, -0.2, 0.3, 200, n_pairs=25, n_positives=8),
-        Comparison("same", "old", 0.0, 0.02, 0.0, 200, n_pairs=25, n_positives=8),
-    ]
-    assert choose([sure, lucky, unlabelled], comparisons) == sure
-    assert choose([sure, lucky], [replace(on_folds, n_pairs=25), comparisons[1]]) == lucky
-    on_too_few = replace(comparisons[1], difference_lower=0.02, n_positives=9)
-    assert choose([sure, lucky], [on_folds, on_too_few]) == sure
-    assert choose([sure, lucky], [on_folds, replace(on_too_few, n_positives=10)]) == lucky
+    on_all = Comparison("on folds", "old", 0.05, 0.01, 0.09, 200, n_pairs=100, n_positives=40)
+    on_validation = Comparison("lucky", "old", 0.1, 0.02, 0.3, 200, n_pairs=25, n_positives=12)
+    assert choose([on_folds, lucky], [on_all, on_validation]) == on_folds
+    assert choose([on_folds, lucky], [replace(on_all, n_pairs=25), on_validation]) == lucky
+    assert choose([on_folds, lucky], [on_validation]) == lucky
 
 
 UNLABELLED = UnlabelledEvaluation(
