@@ -23,7 +23,8 @@
 
 {# Everything a pair feature reads about a deal: its cleaned columns and its token codes. `deals` has the
    columns of `stg_crm__deals`, `words` those of `deal_words`, `statistics` those of
-   `int_deals__token_statistics`. A word that the statistics lack is taken as one that no other deal has. #}
+   `int_deals__token_statistics`. A word that the statistics lack is taken as one that no other deal has,
+   and that tells no variants apart. #}
 {% macro deal_tokens(deals, words, statistics) -%}
     select
         coded.deal_id,
@@ -85,7 +86,7 @@
                     word_rows.in_name,
                     word_rows.in_company,
                     word_rows.in_description,
-                    coalesce(statistics.code, {{ token_code('word_rows.word', token_weight_base() - 1) }}) as code
+                    coalesce(statistics.code, {{ token_code('word_rows.word', token_weight_base() - 1, 0) }}) as code
 
                 from (
                     select

@@ -96,6 +96,19 @@
         'record_rarest_number_shared': codes_rarest_number('s.shared_record') ~ ' / 200',
     }) %}
 
+    {% set left, right = 's.left_only_record', 's.right_only_record' %}
+    {% for name, variants in [
+        ('record_variant_unmatched', codes_highest_variant), ('record_variants_unmatched', codes_variants)
+    ] %}
+        {% do features.update({
+            name ~ '_most': 'greatest(' ~ variants(left) ~ ', ' ~ variants(right) ~ ') / ' ~ highest_variant_level(),
+            name ~ '_least': 'least(' ~ variants(left) ~ ', ' ~ variants(right) ~ ') / ' ~ highest_variant_level(),
+        }) %}
+    {% endfor %}
+    {% do features.update({
+        'record_variants_shared': codes_variants('s.shared_record') ~ ' / ' ~ highest_variant_level(),
+    }) %}
+
     {% set left_words, right_words = 's.left_words_found', 's.right_words_found' %}
     {% set left_models, right_models = 's.left_models_found', 's.right_models_found' %}
     {% set left_unfound = array_length_of('l.model_numbers') ~ ' - ' ~ left_models %}

@@ -63,7 +63,7 @@
 
 {# The codes of tokens whose stem no token of the other side has. #}
 {% macro lacking_codes(codes, other_stems) -%}
-    {{ codes_where(codes, 'not ' ~ codes_contain(other_stems, 'code >> 38')) }}
+    {{ codes_where(codes, 'not ' ~ codes_contain(other_stems, 'code >> 40')) }}
 {%- endmacro %}
 
 
@@ -77,11 +77,11 @@
 
 {# The distinct stems of tokens in order: the 20 high bits of their codes, in order as well. #}
 {% macro bigquery__code_stems(codes) -%}
-    array(select distinct code >> 38 from unnest({{ codes }}) as code order by 1)
+    array(select distinct code >> 40 from unnest({{ codes }}) as code order by 1)
 {%- endmacro %}
 
 {% macro duckdb__code_stems(codes) -%}
-    {{ each_once('list_transform(' ~ codes ~ ', lambda code: code >> 38)') }}
+    {{ each_once('list_transform(' ~ codes ~ ', lambda code: code >> 40)') }}
 {%- endmacro %}
 
 
@@ -130,6 +130,20 @@
 {# How many of the tokens hold a digit. #}
 {% macro codes_numbers(codes) -%}
     {{ aggregate_codes(codes, 'sum', '(code >> 12) & 1') }}
+{%- endmacro %}
+
+{# Variant level of the token that tells variants apart best. #}
+{% macro codes_highest_variant(codes) -%}
+    {{ aggregate_codes(codes, 'max', code_variant_level('code')) }}
+{%- endmacro %}
+
+{# Sum of the tokens' variant levels. #}
+{% macro codes_variants(codes) -%}
+    {{ aggregate_codes(codes, 'sum', code_variant_level('code')) }}
+{%- endmacro %}
+
+{% macro code_variant_level(code) -%}
+    ({{ code }} >> 14) & {{ highest_variant_level() }}
 {%- endmacro %}
 
 {# Whether the token is a model number. #}

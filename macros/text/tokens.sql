@@ -1,33 +1,35 @@
 {# A token's code: an INT64 that carries what a pair feature asks of a token, so that comparing two
    deals compares integers. From the high end: 20 bits of the MD5 of its stem (its first four
-   characters), 24 bits of the MD5 of the whole token, then whether it is a model number, then whether
-   it holds a digit, then its weight in 12 bits. Two tokens with the same 44 bits would count as one:
-   one pair in 17 million of those that begin alike, one in 17 million millions of the others. #}
+   characters), 22 bits of the MD5 of the whole token, its variant level in 4 bits, then whether it is a
+   model number, then whether it holds a digit, then its weight in 12 bits. Two tokens with the same 42
+   bits would count as one: one pair in 4 million of those that begin alike, one in 4 million millions of
+   the others. Three more bits fit in (`marked_code`), and the sign's is not used. #}
 {% macro token_weight_base() %}{{ return(4096) }}{% endmacro %}
 
 {% macro token_stem(token) -%}
     substr({{ token }}, 1, 4)
 {%- endmacro %}
 
-{% macro token_code(token, weight) %}
-    {{- return(adapter.dispatch('token_code', 'onedeal')(token, weight)) -}}
+{% macro token_code(token, weight, variant_level) %}
+    {{- return(adapter.dispatch('token_code', 'onedeal')(token, weight, variant_level)) -}}
 {% endmacro %}
 
-{% macro default__token_code(token, weight) %}
+{% macro default__token_code(token, weight, variant_level) %}
     {{ exceptions.raise_compiler_error("token_code has no implementation for " ~ adapter.type()) }}
 {% endmacro %}
 
 {# DuckDB's md5() is hexadecimal text already. #}
-{% macro bigquery__token_code(token, weight) -%}
-    {{ token_code_from_hex("to_hex(md5(" ~ token_stem(token) ~ "))", "to_hex(md5(" ~ token ~ "))", token, weight) }}
+{% macro bigquery__token_code(token, weight, variant_level) -%}
+    {{ token_code_from_hex("to_hex(md5(" ~ token_stem(token) ~ "))", "to_hex(md5(" ~ token ~ "))", token, weight, variant_level) }}
 {%- endmacro %}
 
-{% macro duckdb__token_code(token, weight) -%}
-    {{ token_code_from_hex("md5(" ~ token_stem(token) ~ ")", "md5(" ~ token ~ ")", token, weight) }}
+{% macro duckdb__token_code(token, weight, variant_level) -%}
+    {{ token_code_from_hex("md5(" ~ token_stem(token) ~ ")", "md5(" ~ token ~ ")", token, weight, variant_level) }}
 {%- endmacro %}
 
-{% macro token_code_from_hex(stem_hex, hex, token, weight) -%}
-    cast('0x' || substr({{ stem_hex }}, 1, 5) || substr({{ hex }}, 1, 6) as int64) * {{ token_weight_base() * 4 }}
+{% macro token_code_from_hex(stem_hex, hex, token, weight, variant_level) -%}
+    (cast('0x' || substr({{ stem_hex }}, 1, 5) || substr({{ hex }}, 1, 6) as int64) >> 2) * {{ token_weight_base() * 64 }}
+    + {{ variant_level }} * {{ token_weight_base() * 4 }}
     + case when {{ is_model_number(token) }} then {{ token_weight_base() * 2 }} else 0 end
     + case when {{ regexp_matches_part(token, '[0-9]') }} then {{ token_weight_base() }} else 0 end
     + {{ weight }}
@@ -44,7 +46,7 @@
 
 {# The bit of a token in a signature, the set of a deal's tokens in 62 bits: two tokens may share one. #}
 {% macro signature_bit(code) -%}
-    (cast(1 as int64) << cast(mod({{ code }} >> 14, 62) as int64))
+    (cast(1 as int64) << cast(mod({{ code }} >> 18, 62) as int64))
 {%- endmacro %}
 
 {# Inverse document frequency, ln(1 + deals / deals with the token), in steps of 1/200: whole numbers
@@ -52,6 +54,15 @@
 {% macro token_weight(deals, deals_with_token) -%}
     cast(least({{ token_weight_base() - 1 }}, round(200 * ln(1 + {{ deals }} / {{ deals_with_token }}))) as int64)
 {%- endmacro %}
+
+
+{# Of the neighbours that the token could tell apart, the share that it did, in fifteenths. Two more that it did
+   not are assumed, so that a few say little (Laplace). #}
+{% macro variant_level(told_apart, neighbours) -%}
+    cast(round({{ highest_variant_level() }} * {{ told_apart }} / ({{ neighbours }} + 2)) as int64)
+{%- endmacro %}
+
+{% macro highest_variant_level() %}{{ return(15) }}{% endmacro %}
 
 
 {% macro tokenize(text) %}

@@ -1,10 +1,11 @@
 {{ config(
     incremental_strategy=append(),
+    on_schema_change='fail',
     cluster_by=['word'],
 ) }}
 
--- A word keeps the weight it got when it was first seen: codes stay comparable from day to day, and
--- a model is served with the statistics it was trained on. `--full-refresh` takes stock anew.
+-- A word keeps what it got when it was first seen: codes stay comparable from day to day, and a model is served
+-- with the statistics it was trained on. `--full-refresh` takes stock anew.
 with
 
 deals as (
@@ -43,16 +44,58 @@ counted as (
 
 ),
 
+neighbourhoods as (
+
+    select
+        *,
+        {{ neighbourhood_key() }} as neighbourhood
+
+    from {{ ref('stg_crm__deals') }}
+
+    {% if is_incremental() %}
+    where changed_at > {{ watermark(this) }}
+    {% endif %}
+
+),
+
+-- All deals of some neighbourhoods.
+neighbours as (
+
+    select neighbourhoods.*
+
+    from neighbourhoods
+    cross join all_deals
+
+    where
+        neighbourhoods.name_text is not null
+        and {{ unit_hash('neighbourhoods.neighbourhood') }} * all_deals.deals < {{ var('neighbour_sample_size') }}
+
+),
+
+neighbours_words as (
+
+    {{ deal_words('neighbours') }}
+
+),
+
+variants as (
+
+    {{ variant_levels('neighbours', 'neighbours_words') }}
+
+),
+
 weighted as (
 
     select
         counted.word,
         counted.deals_with_word,
         counted.changed_at,
-        {{ token_weight('all_deals.deals', 'counted.deals_with_word') }} as weight
+        {{ token_weight('all_deals.deals', 'counted.deals_with_word') }} as weight,
+        coalesce(variants.variant_level, 0) as variant_level
 
     from counted
     cross join all_deals
+    left join variants on counted.word = variants.word
 
     {% if is_incremental() %}
     where counted.word not in (select word from {{ this }})
@@ -66,7 +109,8 @@ final as (
         word,
         deals_with_word,
         weight,
-        {{ token_code('word', 'weight') }} as code,
+        variant_level,
+        {{ token_code('word', 'weight', 'variant_level') }} as code,
         changed_at
 
     from weighted
