@@ -20,7 +20,7 @@
     from (
         select
             word,
-            is_variant,
+            are_variants,
             case
                 when {{ codes_contain('left_words', 'word') }} and {{ codes_contain('right_words', 'word') }} then 0
                 else 1
@@ -30,7 +30,7 @@
             select
                 left_words,
                 right_words,
-                shared < {{ left }} and shared < {{ right }} as is_variant
+                shared < {{ left }} and shared < {{ right }} as are_variants
 
             from (
                 select
@@ -56,7 +56,7 @@
         cross join {{ unnest_as(each_once('left_words || right_words'), 'word') }}
     ) as words_of_neighbours
 
-    where told_apart = 0 or is_variant
+    where told_apart = 0 or are_variants
 
     group by word
 {%- endmacro %}

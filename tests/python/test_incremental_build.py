@@ -132,6 +132,26 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     assert len(pairs(full)[0]) > 40
 
 
+def test_two_words_may_share_a_code(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    settings.home.mkdir()
+    at = datetime(2026, 6, 1)
+    # The four characters and the 22 bits of MD5 that a code keeps of either are the same.
+    words = ["ord01001", "ord0520"]
+    land(
+        settings,
+        [{**random_deal(random.Random(1), n, at), "deal_name": words[n]} for n in (0, 1)],
+        at,
+    )
+    Dbt(settings, VARS).build("the words", ["+int_deals__token_statistics"])
+    with open_warehouse(settings) as warehouse:
+        codes = warehouse.query(
+            "select code from onedeal.int_deals__token_statistics where word in (?, ?)",
+            tuple(words),
+        )
+    assert len(codes) == 2 and codes[0] == codes[1]
+
+
 def predictions(settings: Settings) -> list[dict[str, Any]]:
     with open_warehouse(settings) as warehouse:
         return warehouse.query("select * from onedeal.deal_predictions order by pair_id")
