@@ -46,7 +46,7 @@ class Evaluation:
 class Comparison:
     """Candidate minus champion on the same pairs: a row of `model_comparison`.
 
-    Without a champion, minus this run's model without labels: that tells which candidate is surer.
+    Without a champion, minus this run's model without labels.
 
     The interval holds 90 % of paired bootstrap replicates drawn by label group. n_pairs: the pairs,
     which neither learned from; n_positives: the duplicates among them. log_loss_upper: the
