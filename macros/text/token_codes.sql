@@ -61,9 +61,14 @@
     {{ codes_where(left_codes, 'not ' ~ codes_contain(right_codes, 'code')) }}
 {%- endmacro %}
 
+{# The stem of a token as a number: the 20 high bits of its code. #}
+{% macro code_stem(code) -%}
+    {{ code }} >> 40
+{%- endmacro %}
+
 {# The codes of tokens whose stem no token of the other side has. #}
 {% macro lacking_codes(codes, other_stems) -%}
-    {{ codes_where(codes, 'not ' ~ codes_contain(other_stems, 'code >> 40')) }}
+    {{ codes_where(codes, 'not ' ~ codes_contain(other_stems, code_stem('code'))) }}
 {%- endmacro %}
 
 
@@ -75,13 +80,13 @@
     {{ exceptions.raise_compiler_error("code_stems has no implementation for " ~ adapter.type()) }}
 {% endmacro %}
 
-{# The distinct stems of tokens in order: the 20 high bits of their codes, in order as well. #}
+{# The distinct stems of tokens in order, which the codes are in as well. #}
 {% macro bigquery__code_stems(codes) -%}
-    array(select distinct code >> 40 from unnest({{ codes }}) as code order by 1)
+    array(select distinct {{ code_stem('code') }} from unnest({{ codes }}) as code order by 1)
 {%- endmacro %}
 
 {% macro duckdb__code_stems(codes) -%}
-    {{ each_once('list_transform(' ~ codes ~ ', lambda code: code >> 40)') }}
+    {{ each_once('list_transform(' ~ codes ~ ', lambda code: ' ~ code_stem('code') ~ ')') }}
 {%- endmacro %}
 
 

@@ -59,7 +59,7 @@ neighbourhoods as (
 ),
 
 -- All deals of some neighbourhoods.
-neighbours as (
+sampled_deals as (
 
     select neighbourhoods.*
 
@@ -72,15 +72,15 @@ neighbours as (
 
 ),
 
-neighbours_words as (
+sampled_words as (
 
-    {{ deal_words('neighbours') }}
+    {{ deal_words('sampled_deals') }}
 
 ),
 
 variants as (
 
-    {{ variant_levels('neighbours', 'neighbours_words') }}
+    {{ variant_levels('sampled_deals', 'sampled_words') }}
 
 ),
 
