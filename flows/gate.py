@@ -126,12 +126,13 @@ class UnlabelledEvaluation:
 class GateSettings:
     """The gate's limits.
 
-    min_positives: duplicates among the validation pairs, for a first model, or among those compared
-    on, for the first that learned from labels. min_compared_positives: those among the pairs that a
+    min_positives: duplicates among the pairs that a first model, or the first that learned from
+    labels, is judged or compared on. min_compared_positives: those among the pairs that a
     candidate and a champion are compared on, where the interval tells whether they are enough; of
     fewer, a bootstrap gives no interval to be trusted.
     min_label_growth: how many times as many labels as the champion a candidate has to have learned
-    from for them to speak for it.
+    from for them to speak for it, sure_label_growth: for them to outweigh figures that are worse,
+    but not with confidence.
     """
 
     min_positives: int = 20
@@ -141,6 +142,7 @@ class GateSettings:
     max_calibration_error: float = 0.1
     min_difference: float = 0.0
     min_label_growth: float = 1.5
+    sure_label_growth: float = 3.0
     max_segment_loss: float = 0.05
     min_segment_positives: int = 20
     max_agreement_difference: float = 1e-9
@@ -222,11 +224,17 @@ def can_be_judged(
     candidates: Sequence[Evaluation],
     comparisons: Sequence[Comparison] = (),
     settings: GateSettings | None = None,
+    *,
+    is_first: bool = False,
 ) -> bool:
-    """Whether the verdicts are enough to judge any candidate by: see `GateSettings`."""
+    """Whether the verdicts are enough to judge any candidate by: see `GateSettings`.
+
+    is_first: there is no champion.
+    """
     limits = settings or GateSettings()
+    compared = limits.min_positives if is_first else limits.min_compared_positives
     return any(c.n_positives >= limits.min_positives for c in candidates) or any(
-        c.n_positives >= limits.min_compared_positives for c in comparisons
+        c.n_positives >= compared for c in comparisons
     )
 
 
@@ -347,11 +355,12 @@ def decide(
     must also be better with confidence, by average precision or else by log loss, and no segment
     may become worse by more than a tolerance. How many labels that takes is for the interval to
     say: few leave it wide. So one that learned from many more labels than the champion is better
-    already where no figure speaks against it.
+    already where no figure speaks against it, or from several times as many, where none does with
+    confidence.
     """
     limits = settings or GateSettings()
     reasons = [
-        _positives(candidate, limits)
+        _positives(candidate, comparison, limits)
         if champion is None
         else _compared_positives(comparison, limits),
         _at_least(
@@ -380,15 +389,17 @@ def _number(figure: float | None) -> float | None:
     return None if figure is None or math.isnan(figure) else float(figure)
 
 
-def _positives(candidate: Evaluation, limits: GateSettings) -> Reason:
-    passed = candidate.n_positives >= limits.min_positives
+def _positives(
+    candidate: Evaluation, comparison: Comparison | None, limits: GateSettings
+) -> Reason:
+    """Enough duplicates among the validation pairs, or with few labels those of all folds."""
+    compared = 0 if comparison is None else comparison.n_positives
+    found, limit = max(candidate.n_positives, compared), limits.min_positives
     sentence = (
-        f"The validation pairs hold {candidate.n_positives} duplicates; "
-        f"a judgement needs at least {limits.min_positives}."
+        f"The pairs that it is judged by hold {found} duplicates; "
+        f"a judgement needs at least {limit}."
     )
-    return Reason(
-        "positives", passed, float(candidate.n_positives), float(limits.min_positives), sentence
-    )
+    return Reason("positives", found >= limit, float(found), float(limit), sentence)
 
 
 def _compared_positives(comparison: Comparison | None, limits: GateSettings) -> Reason:
@@ -469,7 +480,8 @@ def _margin(
     A champion without labels is no opponent there: its probabilities are far off on any labels.
 
     A model that learned from more of the same is better before it is known for: where labels are
-    many more, it is enough that neither figure is worse. It happens once for each so many labels.
+    many more, it is enough that neither figure is worse, and where they are several times as many,
+    that the champion does not rank better with confidence. It happens once for each so many labels.
     From none to some is many more once there are duplicates enough for a first model.
     """
     limit = limits.min_difference
@@ -503,9 +515,18 @@ def _margin(
         and loss is not None
         and loss <= 0
     )
-    passed = lower > limit or by_loss or by_labels
-    stated = "unknown" if difference is None else f"{difference:+.3f}"
     upper = _number(comparison.difference_upper)
+    by_many = (
+        lower <= limit
+        and not (by_loss or by_labels)
+        and champion.model_type != FELLEGI_SUNTER
+        and label_growth is not None
+        and label_growth >= limits.sure_label_growth
+        and upper is not None
+        and upper >= limit
+    )
+    passed = lower > limit or by_loss or by_labels or by_many
+    stated = "unknown" if difference is None else f"{difference:+.3f}"
     interval = (
         f"90 % interval {lower:+.3f} to {'?' if upper is None else f'{upper:+.3f}'}, "
         f"{comparison.n_pairs:,} pairs"
@@ -520,6 +541,8 @@ def _margin(
         if by_loss
         else f"no worse, nor is its log loss, {loss:+.3f}, and {learned}"
         if by_labels
+        else f"not worse with confidence, and {learned}"
+        if by_many
         else "the candidate is better with confidence"
         if passed
         else f"not more than {limit:.3f} with confidence, so the champion stays"

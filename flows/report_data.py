@@ -63,7 +63,7 @@ METRICS = (
 
 CHECKS = {
     # check of the gate -> (name, how the figure must stand to the limit)
-    "positives": ("Duplicates among the validation pairs", "at least"),
+    "positives": ("Duplicates it is judged by", "at least"),
     "average_precision": ("Average precision", "at least"),
     "precision": ("Precision at the threshold", "at least"),
     "calibration": ("Calibration error", "at most"),

@@ -109,7 +109,7 @@ class Evaluations:
         against a champion that learned from verdicts.
         """
         if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
-            self.candidates, () if champion_type is None else self.comparisons
+            self.candidates, self.comparisons, is_first=champion_type is None
         ):
             return self.unlabelled
         return gate.choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -131,3 +132,49 @@ def test_from_no_labels_to_some(tmp_path: Path, generated: GeneratedDeals) -> No
         assert rows_of(warehouse, weights_relation(enough.champion)) == rows_of(
             warehouse, CHAMPION_WEIGHTS
         )
+
+
+def products(count: int) -> tuple[pa.Table, pa.Table]:
+    """A list of products of each of two shops, and verdicts on some of them.
+
+    Nothing but a name and a price: the model without labels has nothing to go by.
+    """
+    drawn = random.Random(5)
+    kinds = [f"{brand} {kind}" for brand in ("acme", "globex") for kind in ("printer", "monitor")]
+    deals, pairs = [], []
+    for n in range(count):
+        kind, colour = kinds[n % len(kinds)], drawn.choice(["black", "white", "silver"])
+        model, price = f"{drawn.choice('xyz')}{drawn.randrange(100, 999)}", drawn.randrange(50, 900)
+        here = {"deal_id": f"a{n}", "deal_name": f"{kind} {model} {colour}", "source": "a"}
+        there = {"deal_id": f"b{n}", "deal_name": f"{model} {colour} {kind} refurbished"}
+        deals += [{**here, "amount": price}, {**there, "source": "b", "amount": price * 1.1}]
+        pairs.append((f"a{n}", f"b{n}", True))
+        # The next of the kind, and the one after it.
+        pairs += [(f"a{n}", f"b{(n + k * len(kinds)) % count}", False) for k in (1, 2)]
+    drawn.shuffle(pairs)
+    columns = ("deal_id_a", "deal_id_b", "is_duplicate")
+    verdicts = {name: [pair[at] for pair in pairs] for at, name in enumerate(columns)}
+    return pa.Table.from_pylist(deals), pa.table(verdicts)
+
+
+def test_a_first_model_of_few_labels_where_none_can_do_without(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    settings.home.mkdir()
+    deals, verdicts = products(200)
+    pq.write_table(deals, settings.home / "deals.parquet")
+    ingest_deals(settings, [settings.home / "deals.parquet"])
+    nothing = retrain(settings)
+    assert (nothing.outcome, nothing.champion) == (Outcome.REJECTED, None)
+
+    ingest_verdicts(settings, "few", verdicts.slice(0, 30))
+    few = retrain(settings)
+    assert (few.outcome, few.champion) == (Outcome.REJECTED, None)
+
+    ingest_verdicts(settings, "more", verdicts.slice(30, 90))
+    more = retrain(settings)
+    assert more.outcome is Outcome.PROMOTED, more.reasons
+    assert more.champion is not None and more.champion.endswith("_logistic")
+    # Not enough by itself, with those of the other folds it is.
+    assert more.candidate is not None and more.candidate.n_positives < 20
+    assert more.decision is not None and more.decision.reasons[0].check == "positives"
+    assert (more.decision.reasons[0].figure or 0) >= 20

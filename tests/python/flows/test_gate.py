@@ -139,6 +139,11 @@ def test_floors(candidate: Evaluation, check: str) -> None:
 def test_a_first_model_is_not_judged_by_a_few_duplicates() -> None:
     few = replace(GOOD, n_positives=LIMITS.min_positives - 1)
     assert failed(decide(few, None, None, [], AGREES)) == ["positives"]
+    # Those of all folds count, where it was compared with the model without labels on them.
+    on_folds = replace(BETTER, n_positives=LIMITS.min_positives)
+    assert decide(few, None, on_folds, [], AGREES).promote
+    on_few = replace(on_folds, n_positives=LIMITS.min_positives - 1)
+    assert failed(decide(few, None, on_few, [], AGREES)) == ["positives"]
 
 
 def test_how_many_labels_it_takes_against_a_champion_is_for_the_interval_to_say() -> None:
@@ -216,12 +221,41 @@ def test_many_more_labels_speak_for_a_candidate_that_no_figure_speaks_against() 
     for change, growth in (
         (even, 1.4),
         (even, None),
-        (replace(even, average_precision_difference=-0.001), 9.0),
-        (replace(even, log_loss_difference=0.001), 9.0),
-        (replace(even, log_loss_difference=None), 9.0),
+        (replace(even, average_precision_difference=-0.001), 2.9),
+        (replace(even, log_loss_difference=0.001), 2.9),
+        (replace(even, log_loss_difference=None), 2.9),
     ):
         decision = decide(GOOD, CHAMPION, change, [], AGREES, label_growth=growth)
         assert failed(decision) == ["margin"]
+
+
+def test_several_times_as_many_labels_outweigh_what_may_be_chance() -> None:
+    unsure = replace(
+        BETTER,
+        average_precision_difference=-0.08,
+        difference_lower=-0.2,
+        difference_upper=0.03,
+        log_loss_difference=0.06,
+        log_loss_upper=0.1,
+    )
+    decision = decide(GOOD, CHAMPION, unsure, [], AGREES, label_growth=LIMITS.sure_label_growth)
+    assert decision.promote
+    assert any(
+        "not worse with confidence, and it learned from 3.0 times" in said
+        for said in decision.sentences
+    )
+    for change, growth in (
+        (unsure, 2.9),
+        (unsure, None),
+        (replace(unsure, difference_upper=-0.001), 9.0),
+        (replace(unsure, difference_upper=None), 9.0),
+    ):
+        decision = decide(GOOD, CHAMPION, change, [], AGREES, label_growth=growth)
+        assert failed(decision) == ["margin"]
+    # Labels are no more of the same where the champion learned from none.
+    unlabelled = replace(CHAMPION, model_type="fellegi_sunter")
+    decision = decide(GOOD, unlabelled, unsure, [], AGREES, label_growth=math.inf)
+    assert failed(decision) == ["margin"]
 
 
 def test_any_labels_speak_for_a_candidate_where_the_champion_learned_from_none() -> None:
@@ -290,12 +324,17 @@ def test_never_below_a_floor(
         assert agreement.feature_difference <= limits.max_agreement_difference
         assert agreement.probability_difference <= limits.max_agreement_difference
         if champion is None:
-            assert candidate.n_positives >= limits.min_positives
+            compared = 0 if comparison is None else comparison.n_positives
+            assert max(candidate.n_positives, compared) >= limits.min_positives
         else:
             assert comparison is not None and comparison.difference_lower is not None
             assert comparison.n_positives >= limits.min_compared_positives
             if comparison.difference_lower <= 0:
-                assert (comparison.average_precision_difference or 0) >= 0
+                assert (comparison.average_precision_difference or 0) >= 0 or (
+                    growth is not None
+                    and growth >= limits.sure_label_growth
+                    and (comparison.difference_upper or 0) >= 0
+                )
                 if champion.model_type == "fellegi_sunter":
                     assert growth is not None and growth >= limits.min_label_growth
                     assert comparison.n_positives >= limits.min_positives
@@ -440,3 +479,6 @@ def test_verdicts_judge_against_a_champion_from_few_duplicates_on() -> None:
     enough = replace(BETTER, n_positives=LIMITS.min_compared_positives)
     assert can_be_judged([few], [enough])
     assert not can_be_judged([few], [replace(enough, n_positives=enough.n_positives - 1)])
+    assert not can_be_judged([few], [enough], is_first=True)
+    for_a_first = replace(enough, n_positives=LIMITS.min_positives)
+    assert can_be_judged([few], [for_a_first], is_first=True)
