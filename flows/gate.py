@@ -20,7 +20,8 @@ class Evaluation:
     `threshold` is the probability from which on a pair is called a duplicate. The estimated figures
     are those at the threshold over all candidate pairs. `calibration_error_by_chance`: the error to
     expect of right probabilities on so few pairs. Where labels are few, both are over the pairs of
-    the cross-validation too.
+    the cross-validation too. n_predicted_unjudged: pairs that it calls duplicates, of a sample of
+    the candidate pairs that nobody judged; None where these do not matter.
     """
 
     model_version: str
@@ -40,6 +41,7 @@ class Evaluation:
     estimated_f1_score: float | None = None
     calibration_error: float | None = None
     calibration_error_by_chance: float | None = None
+    n_predicted_unjudged: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class GateSettings:
     fewer, a bootstrap gives no interval to be trusted.
     min_label_growth: how many times as many labels as the champion a candidate has to have learned
     from for them to speak for it, sure_label_growth: for them to outweigh figures that are worse,
-    but not with confidence.
+    but not with confidence. max_unjudged_growth: how many times as many of the pairs that
+    nobody judged as the champion it may call duplicates, where it calls no more of the judged ones.
     """
 
     min_positives: int = 20
@@ -143,6 +146,7 @@ class GateSettings:
     min_difference: float = 0.0
     min_label_growth: float = 1.5
     sure_label_growth: float = 3.0
+    max_unjudged_growth: float = 1.5
     max_segment_loss: float = 0.05
     min_segment_positives: int = 20
     max_agreement_difference: float = 1e-9
@@ -352,8 +356,9 @@ def decide(
     one learned from none; None where it is not known.
 
     Without a champion the floors, the calibration and the agreement count; with one, the candidate
-    must also be better with confidence, by average precision or else by log loss, and no segment
-    may become worse by more than a tolerance. How many labels that takes is for the interval to
+    must also be better with confidence, by average precision or else by log loss, no segment may
+    become worse by more than a tolerance, and it may not call far more of the pairs that nobody
+    judged duplicates. How many labels that takes is for the interval to
     say: few leave it wide. So one that learned from many more labels than the champion is better
     already where no figure speaks against it, or from several times as many, where none does with
     confidence.
@@ -381,6 +386,8 @@ def decide(
     if champion is not None:
         reasons.append(_margin(champion, comparison, limits, label_growth))
         reasons.append(_segments(segments, limits))
+        unjudged = _unjudged(candidate, champion, limits)
+        reasons += [] if unjudged is None else [unjudged]
     return Decision(all(reason.passed for reason in reasons), tuple(reasons))
 
 
@@ -583,3 +590,38 @@ def _segments(segments: Sequence[Segment], limits: GateSettings) -> Reason:
             f"On {name} average precision falls by {loss:.3f}, more than the {limit:.2f} allowed."
         )
     return Reason("segments", passed, loss, limit, sentence)
+
+
+def _unjudged(candidate: Evaluation, champion: Evaluation, limits: GateSettings) -> Reason | None:
+    """Not far more duplicates among the pairs that nobody judged than the champion finds.
+
+    Verdicts are mostly about hard pairs. A model that is wrong about all the others can be better
+    than the champion by each figure on judged pairs; it shows in how many others it calls
+    duplicates. As many times more of them are allowed as it calls more of the judged ones: so a
+    champion that finds too little gives way. Calling fewer is always allowed: what is missed then
+    shows in the judged ones. None where there is no measure, as of a champion without labels.
+    """
+    found, before = candidate.n_predicted_unjudged, champion.n_predicted_unjudged
+    called = _called(champion)
+    if champion.model_type == FELLEGI_SUNTER or found is None or before is None or not called:
+        return None
+    limit = limits.max_unjudged_growth * max(1.0, _called(candidate) / called)
+    # As with min_positives on both sides more: a handful says little.
+    figure = (found + limits.min_positives) / (before + limits.min_positives)
+    passed = figure <= limit
+    sentence = (
+        f"Of the pairs that nobody judged it calls {found:,} duplicates, the champion {before:,}: "
+        + (
+            "in keeping with the judged ones."
+            if passed
+            else f"more than the {limit:.1f} times as many that the judged ones allow, so it is "
+            "probably wrong about pairs that are unlike them."
+        )
+    )
+    return Reason("unjudged", passed, figure, limit, sentence)
+
+
+def _called(evaluation: Evaluation) -> float:
+    """How many validation pairs it calls duplicates, for each duplicate among them."""
+    precision, recall = _number(evaluation.precision), _number(evaluation.recall)
+    return recall / precision if recall and precision else 0.0

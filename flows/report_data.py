@@ -70,6 +70,7 @@ CHECKS = {
     "agreement": ("Serving agrees with the warehouse", "at most"),
     "margin": ("Gain over the champion, lower end", "more than"),
     "segments": ("Largest loss on a segment", "at most"),
+    "unjudged": ("Duplicates among pairs nobody judged, times the champion's", "at most"),
     "converged": ("Passes of the estimate", "at least"),
     "expected_duplicates": ("Duplicates it expects", "at least"),
     "duplicate_share": ("Share of the pairs it expects to be duplicates", "at most"),

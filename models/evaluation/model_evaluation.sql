@@ -36,6 +36,21 @@ at_threshold as (
 
 ),
 
+unjudged as (
+
+    select
+        sampled.model_version,
+        count(*) as predicted
+
+    from {{ ref('sampled_predictions') }} as sampled
+    inner join thresholds on sampled.model_version = thresholds.model_version
+
+    where sampled.probability >= thresholds.threshold
+
+    group by sampled.model_version
+
+),
+
 -- With few labels these are more than those of the validation set: on two dozen pairs, right probabilities can be far
 -- off.
 held_out as (
@@ -125,6 +140,9 @@ final as (
         thresholds.estimated_f1_score,
         calibration.calibration_error,
         calibration.calibration_error_by_chance,
+        -- Where labels are a fair sample of the pairs to be judged, the others do not matter.
+        {{ "coalesce(unjudged.predicted, 0)" if var('threshold_basis') == 'candidate_pairs' else 'cast(null as int64)' }}
+            as n_predicted_unjudged,
         at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
         at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
         2 * at_threshold.true_positives / nullif(at_threshold.predicted + at_threshold.positives, 0) as f1_score
@@ -133,6 +151,7 @@ final as (
     inner join at_threshold on thresholds.model_version = at_threshold.model_version
     inner join calibration on thresholds.model_version = calibration.model_version
     left join ml_evaluations on thresholds.model_version = ml_evaluations.model_version
+    left join unjudged on thresholds.model_version = unjudged.model_version
 
 )
 

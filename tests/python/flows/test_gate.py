@@ -34,6 +34,7 @@ GOOD = Evaluation(
     log_loss=0.2,
     average_precision=0.9,
     calibration_error=0.02,
+    n_predicted_unjudged=1000,
 )
 CHAMPION = replace(GOOD, model_version="old", average_precision=0.85)
 BETTER = Comparison("new", "old", 0.05, 0.02, 0.08, 200, n_pairs=1000, n_positives=100)
@@ -54,6 +55,7 @@ evaluations = st.builds(
     recall=shares,
     average_precision=shares,
     calibration_error=shares,
+    n_predicted_unjudged=st.one_of(st.none(), st.integers(0, 4000)),
 )
 differences = st.one_of(st.none(), st.just(math.nan), st.floats(-1, 1))
 comparisons = st.one_of(
@@ -108,13 +110,15 @@ def test_a_better_candidate_is_promoted() -> None:
         "agreement",
         "margin",
         "segments",
+        "unjudged",
     ]
 
 
 def test_a_first_model_needs_the_floors_only() -> None:
     decision = decide(GOOD, None, None, [], AGREES)
     assert decision.promote
-    assert {reason.check for reason in decision.reasons}.isdisjoint({"margin", "segments"})
+    checks = {reason.check for reason in decision.reasons}
+    assert checks.isdisjoint({"margin", "segments", "unjudged"})
 
 
 @pytest.mark.parametrize(
@@ -293,6 +297,44 @@ def test_no_segment_may_become_worse(segment: Segment, passed: bool) -> None:
     assert decision.promote is passed
     assert failed(decision) == ([] if passed else ["segments"])
     assert passed or "EUR" in decision.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "before", "passed"),
+    [
+        (6479, 3396, False),
+        (5094, 3396, True),
+        (300, 3396, True),
+        (5200, 3396, False),
+        (25, 10, True),
+        (26, 10, False),
+        (1, 0, True),
+    ],
+)
+def test_a_model_that_finds_far_more_among_the_pairs_nobody_judged_is_not_promoted(
+    found: int, before: int, passed: bool
+) -> None:
+    candidate = replace(GOOD, n_predicted_unjudged=found)
+    champion = replace(CHAMPION, n_predicted_unjudged=before)
+    decision = decide(candidate, champion, BETTER, [], AGREES)
+    assert failed(decision) == ([] if passed else ["unjudged"])
+    assert passed or f"calls {found:,} duplicates, the champion {before:,}" in decision.sentences[0]
+    unlabelled = replace(champion, model_type="fellegi_sunter")
+    assert decide(candidate, unlabelled, BETTER, [], AGREES).promote
+    assert decide(candidate, None, None, [], AGREES).promote
+    uncounted = replace(candidate, n_predicted_unjudged=None)
+    assert decide(uncounted, champion, BETTER, [], AGREES).promote
+
+
+def test_a_champion_that_finds_too_little_gives_way() -> None:
+    finds_more = replace(GOOD, n_predicted_unjudged=6479)
+    champion = replace(CHAMPION, recall=0.5, n_predicted_unjudged=3396)
+    # Of the judged pairs it calls 1.6 times as many duplicates, so 2.4 times are allowed.
+    assert decide(finds_more, champion, BETTER, [], AGREES).promote
+    far_more = replace(finds_more, n_predicted_unjudged=8300)
+    assert failed(decide(far_more, champion, BETTER, [], AGREES)) == ["unjudged"]
+    finds_none = replace(champion, precision=None, recall=0.0)
+    assert decide(far_more, finds_none, BETTER, [], AGREES).promote
 
 
 @given(

@@ -124,6 +124,17 @@ def test_forced_training_is_recorded_and_does_not_promote_an_equal(home_at: Home
     assert champion_of(settings) == champion == current_version(settings)
     decided = ledger.last_decision(events_of(settings))
     assert decided is not None and decided.details["forced"] is True
+    # What the champion and its equal find among the pairs that nobody judged was counted.
+    with open_warehouse(settings) as warehouse:
+        (row,) = warehouse.query(
+            f"select count(*) as n from {MODEL_SCHEMA}.sampled_predictions "
+            "where model_version = ? and probability >= ?",
+            (result.candidate.model_version, result.candidate.threshold),
+        )
+    assert result.candidate.n_predicted_unjudged == row["n"] > 0
+    assert result.previous.n_predicted_unjudged == row["n"]
+    (unjudged,) = (r for r in result.decision.reasons if r.check == "unjudged")
+    assert unjudged.figure == 1.0
 
 
 def test_an_equal_that_learned_from_many_more_labels_is_promoted(home_at: HomeAt) -> None:
