@@ -165,7 +165,8 @@ def write_profile(directory: Path, endpoint: str, **more: Any) -> None:
         "location": "EU",
         "threads": 1,
         "job_retries": 1,
-        "job_retry_deadline_seconds": 1,
+        # The client waits for up to a second before it asks again.
+        "job_retry_deadline_seconds": 5,
         "job_execution_timeout_seconds": 20,
         "maximum_bytes_billed": 1_000_000,
         **more,

@@ -247,7 +247,7 @@ def test_an_endpoint_that_can_not_be_reached(settings: Settings, tmp_path: Path)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    write_profile(tmp_path, endpoint)
+    write_profile(tmp_path, endpoint, job_retry_deadline_seconds=1)
     with (
         opened(settings) as warehouse,
         pytest.raises(WarehouseError, match=f"can't be reached at {endpoint}.*api_endpoint"),
