@@ -19,9 +19,29 @@ pairs as (
 
 ),
 
+{% if is_incremental() %}
+-- Of a few pairs, all their deals at once: the wide rows are gone through once, and not for either side.
+deals as (
+
+    select * from {{ ref('int_deals__tokens') }}
+
+    where
+        deal_id in (
+            select deal_id_a from pairs
+            union all
+            select deal_id_b from pairs
+        )
+
+),
+
+{% endif %}
 final as (
 
+    {% if is_incremental() %}
+    {{ pair_features('pairs', 'deals', keep=['is_blocked', 'changed_at'], all_deals=false) }}
+    {% else %}
     {{ pair_features('pairs', ref('int_deals__tokens'), keep=['is_blocked', 'changed_at']) }}
+    {% endif %}
 
 )
 
