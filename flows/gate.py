@@ -365,9 +365,7 @@ def decide(
     """
     limits = settings or GateSettings()
     reasons = [
-        _positives(candidate, comparison, limits)
-        if champion is None
-        else _compared_positives(comparison, limits),
+        _positives(candidate, champion, comparison, limits),
         _at_least(
             "average_precision",
             "average precision",
@@ -397,27 +395,23 @@ def _number(figure: float | None) -> float | None:
 
 
 def _positives(
-    candidate: Evaluation, comparison: Comparison | None, limits: GateSettings
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    comparison: Comparison | None,
+    limits: GateSettings,
 ) -> Reason:
-    """Enough duplicates among the validation pairs, or with few labels those of all folds."""
-    compared = 0 if comparison is None else comparison.n_positives
-    found, limit = max(candidate.n_positives, compared), limits.min_positives
-    sentence = (
-        f"The pairs that it is judged by hold {found} duplicates; "
-        f"a judgement needs at least {limit}."
-    )
-    return Reason("positives", found >= limit, float(found), float(limit), sentence)
+    """Enough duplicates to judge a first model, or to compare candidate and champion on.
 
-
-def _compared_positives(comparison: Comparison | None, limits: GateSettings) -> Reason:
-    found, limit = (
-        0 if comparison is None else comparison.n_positives,
-        limits.min_compared_positives,
-    )
-    sentence = (
-        f"The pairs to compare candidate and champion on hold {found} duplicates; "
-        f"a comparison needs at least {limit}."
-    )
+    A first model may be judged by the validation pairs or, with few labels, those of all folds.
+    """
+    found = 0 if comparison is None else comparison.n_positives
+    if champion is None:
+        found, limit = max(found, candidate.n_positives), limits.min_positives
+        pairs, use = "that it is judged by", "a judgement"
+    else:
+        limit = limits.min_compared_positives
+        pairs, use = "to compare candidate and champion on", "a comparison"
+    sentence = f"The pairs {pairs} hold {found} duplicates; {use} needs at least {limit}."
     return Reason("positives", found >= limit, float(found), float(limit), sentence)
 
 
@@ -502,19 +496,14 @@ def _margin(
     difference = _number(comparison.average_precision_difference)
     loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)
     by_loss = (
-        lower <= limit
-        and champion.model_type != FELLEGI_SUNTER
+        champion.model_type != FELLEGI_SUNTER
         and difference is not None
         and difference >= limit
         and loss_upper is not None
         and loss_upper < 0
     )
     by_labels = (
-        lower <= limit
-        and not by_loss
-        and (
-            champion.model_type != FELLEGI_SUNTER or comparison.n_positives >= limits.min_positives
-        )
+        (champion.model_type != FELLEGI_SUNTER or comparison.n_positives >= limits.min_positives)
         and label_growth is not None
         and label_growth >= limits.min_label_growth
         and difference is not None
@@ -524,9 +513,7 @@ def _margin(
     )
     upper = _number(comparison.difference_upper)
     by_many = (
-        lower <= limit
-        and not (by_loss or by_labels)
-        and champion.model_type != FELLEGI_SUNTER
+        champion.model_type != FELLEGI_SUNTER
         and label_growth is not None
         and label_growth >= limits.sure_label_growth
         and upper is not None
@@ -544,14 +531,14 @@ def _margin(
         else f"it learned from {label_growth:.1f} times as many labels"
     )
     verdict = (
-        f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
+        "the candidate is better with confidence"
+        if lower > limit
+        else f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
         if by_loss
         else f"no worse, nor is its log loss, {loss:+.3f}, and {learned}"
         if by_labels
         else f"not worse with confidence, and {learned}"
         if by_many
-        else "the candidate is better with confidence"
-        if passed
         else f"not more than {limit:.3f} with confidence, so the champion stays"
     )
     sentence = f"Average precision minus the champion's is {stated} ({interval}): {verdict}."
