@@ -12,19 +12,51 @@ now as (
 
 ),
 
-blocks as (
+{% if is_incremental() %}
+-- A block without a new key holds no more deals than it did, so only one over the cap may have crossed it.
+recounted_blocks as (
 
     select
         rule,
-        block_key,
-        count(*) as deals,
-        sum(case when refinement is null then 1 else 0 end) as deals_without_refinement
+        block_key
 
     from {{ ref('int_deals__block_keys') }}
 
-    group by rule, block_key
+    where changed_at > {{ watermark(this) }}
 
-    having count(*) > {{ block_cap_of('rule') }}
+    union distinct
+
+    select
+        rule,
+        pairing_key as block_key
+
+    from {{ this }}
+
+    where not is_refined
+
+),
+
+{% endif %}
+blocks as (
+
+    select
+        block_keys.rule,
+        block_keys.block_key,
+        count(*) as deals,
+        sum(case when block_keys.refinement is null then 1 else 0 end) as deals_without_refinement
+
+    from {{ ref('int_deals__block_keys') }} as block_keys
+
+    {% if is_incremental() %}
+    inner join recounted_blocks
+        on
+            block_keys.rule = recounted_blocks.rule
+            and block_keys.block_key = recounted_blocks.block_key
+    {% endif %}
+
+    group by block_keys.rule, block_keys.block_key
+
+    having count(*) > {{ block_cap_of('block_keys.rule') }}
 
 ),
 

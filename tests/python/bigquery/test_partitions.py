@@ -34,6 +34,7 @@ AGAINST_ALL = {
     ("int_deals__capped_blocks", "int_deals__block_keys"),
     # Who shares a key with a changed deal, and which deals of labelled pairs there are.
     ("int_deals__candidate_pairs", "int_deals__block_keys"),
+    ("int_deals__capped_blocks", "int_deals__block_keys"),
     ("int_deals__candidate_pairs", "int_deals__tokens"),
     # The deals of both sides of the new pairs, and which pairs are no more.
     ("int_pairs__compared", "int_deals__tokens"),
@@ -63,6 +64,7 @@ PRUNED = {
     ("int_deals__tokens", "int_deals__tokens"),
     ("int_deals__block_keys", "int_deals__tokens"),
     ("int_deals__block_keys", "int_deals__block_keys"),
+    ("int_deals__capped_blocks", "int_deals__block_keys"),
     ("int_deals__candidate_pairs", "int_deals__tokens"),
     ("int_deals__candidate_pairs", "int_deals__candidate_pairs"),
     ("int_pairs__compared", "int_deals__candidate_pairs"),
