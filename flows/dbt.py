@@ -7,6 +7,7 @@ once for given variables, and later commands reuse the manifest.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import sys
@@ -240,13 +241,27 @@ def _close_warehouse() -> None:
 
 
 def _node_result(result: Any) -> NodeResult:
+    message = str(result.message or "").strip()
+    if result.status == "fail" and (comment := _leading_comment(result.node.raw_code)):
+        # dbt only tells how many rows the data test found.
+        message = f"{message}. {comment}"
     return NodeResult(
         name=result.node.name,
         resource_type=str(result.node.resource_type),
         status=str(result.status),
-        message=str(result.message or "").strip(),
+        message=message,
         seconds=float(result.execution_time),
     )
+
+
+def _leading_comment(sql: str) -> str:
+    """The comment that a data test begins with: what its rows are, and what to do about them.
+
+    Its description would be the place, but where a macro has changed, dbt 1.11 parses the test anew
+    and forgets it.
+    """
+    lines = itertools.takewhile(lambda line: line.startswith("--"), sql.splitlines())
+    return " ".join(line.removeprefix("--").strip() for line in lines)
 
 
 def _finished_node(data: Any) -> NodeResult:

@@ -1,5 +1,6 @@
 {# Who may be a duplicate of whom: two deals that share a key of one rule, were created within
-   `block_window_days` of each other, and pass the screen. To add a rule, add an entry here.
+   `block_window_days` of each other, and pass the screen. To add a rule, add an entry here and run
+   `dbt build --full-refresh`, which gives the deals that are there already their keys by it.
 
    name: how the rule is called; key (one) or each_of (an array): over the columns of
    `int_deals__tokens` and `amount_in_cents`, a text; refinement: the second key that splits a block over

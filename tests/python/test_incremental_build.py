@@ -13,6 +13,7 @@ import pytest
 
 from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
+from flows.errors import DbtFailed
 from flows.ingest import ingest_deals
 from flows.rollback import rollback
 from flows.score import COMPARED, PAIRS, score
@@ -130,6 +131,21 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     dbt.build("features anew", COMPARED, full_refresh=True)
     assert features(daily) == added_up
     assert len(pairs(full)[0]) > 40
+
+
+def test_keys_of_other_rules_stop_a_run(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    settings.home.mkdir()
+    at = datetime(2026, 6, 1)
+    land(settings, [random_deal(random.Random(1), deal, at) for deal in range(20)], at)
+    dbt = Dbt(settings, VARS)
+    dbt.build("the keys", ["+int_deals__block_keys"])
+    # As if the rule had been added since.
+    with open_warehouse(settings) as warehouse:
+        warehouse.execute("delete from onedeal.int_deals__block_keys where rule = 'deal_name'")
+    with pytest.raises(DbtFailed, match=r"Got 20 results.*dbt build --full-refresh"):
+        dbt.build("the keys", ["int_deals__block_keys"])
+    dbt.build("the keys", ["int_deals__block_keys"], full_refresh=True)
 
 
 def test_two_words_may_share_a_code(tmp_path: Path) -> None:

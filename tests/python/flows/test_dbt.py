@@ -68,6 +68,8 @@ def settings(tmp_path: Path) -> Settings:
         "models/run.sql": "select '{{ env_var('ONEDEAL_RUN', '') }}' as run",
         "models/broken.sql": "select no_such_column from {{ ref('deals') }}",
         "models/downstream.sql": "select * from {{ ref('broken') }}",
+        "tests/deals_are_known.sql": "-- A deal that\n-- nobody knows.\n"
+        "select deal_id from {{ ref('deals') }} where deal_id = 'unknown'",
         "analyses/serving__one.sql": "select deal_id from {{ source('crm', 'raw_deals') }}",
         "analyses/other.sql": "select 1 as one",
     }
@@ -164,11 +166,14 @@ def test_a_failed_model_is_named(settings: Settings) -> None:
 def test_a_failed_data_test_is_named(settings: Settings) -> None:
     with open_warehouse(settings) as warehouse:
         insert_deal(warehouse, None, "1 hour")
+        insert_deal(warehouse, "unknown", "1 hour")
     with pytest.raises(DbtFailed) as caught:
         Dbt(settings).build("build", ["deals"])
-    assert [(node.name, node.status) for node in caught.value.nodes] == [
-        ("not_null_deals_deal_id", "fail")
-    ]
+    found = "Got 1 result, configured to fail if != 0"
+    assert {(node.name, node.status, node.message) for node in caught.value.nodes} == {
+        ("not_null_deals_deal_id", "fail", found),
+        ("deals_are_known", "fail", f"{found}. A deal that nobody knows."),
+    }
 
 
 def test_a_project_that_does_not_parse(settings: Settings) -> None:
