@@ -29,7 +29,7 @@
         {% set current, following = rounds[state.round % 2], rounds[(state.round + 1) % 2] %}
         {% do run_query('create or replace table ' ~ following ~ ' as\n' ~ fellegi_sunter_round(current, observations)) %}
         {% set change = run_query(fellegi_sunter_change(following, current)) %}
-        {% set state.changed = change.rows[0][0] > 0.001 %}
+        {% set state.changed = change.rows[0][0] > fellegi_sunter_tolerance() %}
         {% set state.round = state.round + 1 %}
     {% endfor %}
 

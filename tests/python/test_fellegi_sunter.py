@@ -66,7 +66,8 @@ def estimate(patterns: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, f
         create("current", render("fellegi_sunter_start", "base", "observations"))
         history: list[dict[str, float]] = []
         change = 1.0
-        while change > 0.001 and len(history) < 100:
+        tolerance = float(render("fellegi_sunter_tolerance"))
+        while change > tolerance and len(history) < 100:
             create("following", render("fellegi_sunter_round", "current", "observations"))
             rows = connection.execute("select distinct pass, log_likelihood from following")
             history.append(dict(rows.fetchall()))
