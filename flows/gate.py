@@ -483,7 +483,7 @@ def _margin(
     A model that learned from more of the same is better before it is known for: where labels are
     many more, it is enough that neither figure is worse, and where they are several times as many,
     that the champion does not rank better with confidence. It happens once for each so many labels.
-    From none to some is many more once there are duplicates enough for a first model.
+    From none to some is several times as many once there are duplicates enough for a first model.
     """
     limit = limits.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
@@ -503,7 +503,7 @@ def _margin(
         and loss_upper < 0
     )
     by_labels = (
-        (champion.model_type != FELLEGI_SUNTER or comparison.n_positives >= limits.min_positives)
+        champion.model_type != FELLEGI_SUNTER
         and label_growth is not None
         and label_growth >= limits.min_label_growth
         and difference is not None
@@ -513,7 +513,7 @@ def _margin(
     )
     upper = _number(comparison.difference_upper)
     by_many = (
-        champion.model_type != FELLEGI_SUNTER
+        (champion.model_type != FELLEGI_SUNTER or comparison.n_positives >= limits.min_positives)
         and label_growth is not None
         and label_growth >= limits.sure_label_growth
         and upper is not None
