@@ -41,6 +41,7 @@ placed as (
 
     select
         pair_id,
+        match_weight,
         row_number() over (order by probability desc, pair_id asc)
         / nullif(sum(case when is_predicted_duplicate then 1 else 0 end) over (), 0) as place
 
@@ -53,6 +54,7 @@ random_pairs as (
 
     select
         pair_id,
+        match_weight,
         'random' as reason,
         0 as stratum,
         0.2 as stratum_share
@@ -68,6 +70,7 @@ likely_pairs as (
 
     select
         pair_id,
+        match_weight,
         case
             {% for stratum in strata %}
             when place <= {{ stratum.upto }} then '{{ stratum.reason }}'
@@ -107,14 +110,35 @@ once as (
 
 ),
 
+-- Pairs that agree alike have one match weight, and the second of them teaches less than the first of others. The
+-- random pairs stay as frequent as they are.
+turned as (
+
+    select
+        *,
+        case
+            when stratum = 0 then 1
+            else
+                row_number() over (
+                    partition by stratum, cast(round(10 * match_weight) as int64)
+                    order by {{ unit_hash('pair_id') }} asc, pair_id asc
+                )
+        end as turn
+
+    from once
+
+),
+
 drawn as (
 
     select
         *,
-        row_number() over (partition by stratum order by {{ unit_hash('pair_id') }} asc, pair_id asc)
-            as rank_within_stratum
+        row_number() over (
+            partition by stratum
+            order by turn asc, {{ unit_hash('pair_id') }} asc, pair_id asc
+        ) as rank_within_stratum
 
-    from once
+    from turned
 
 ),
 
