@@ -495,27 +495,21 @@ def _margin(
         return Reason("margin", False, None, limit, sentence)
     difference = _number(comparison.average_precision_difference)
     loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)
-    by_loss = (
-        champion.model_type != FELLEGI_SUNTER
-        and difference is not None
-        and difference >= limit
-        and loss_upper is not None
-        and loss_upper < 0
-    )
+    upper = _number(comparison.difference_upper)
+    has_learned = champion.model_type != FELLEGI_SUNTER
+    growth = label_growth or 0.0
+    is_no_worse = difference is not None and difference >= limit
+    by_loss = has_learned and is_no_worse and loss_upper is not None and loss_upper < 0
     by_labels = (
-        champion.model_type != FELLEGI_SUNTER
-        and label_growth is not None
-        and label_growth >= limits.min_label_growth
-        and difference is not None
-        and difference >= limit
+        has_learned
+        and growth >= limits.min_label_growth
+        and is_no_worse
         and loss is not None
         and loss <= 0
     )
-    upper = _number(comparison.difference_upper)
     by_many = (
-        (champion.model_type != FELLEGI_SUNTER or comparison.n_positives >= limits.min_positives)
-        and label_growth is not None
-        and label_growth >= limits.sure_label_growth
+        (has_learned or comparison.n_positives >= limits.min_positives)
+        and growth >= limits.sure_label_growth
         and upper is not None
         and upper >= limit
     )

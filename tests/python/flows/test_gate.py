@@ -38,6 +38,15 @@ GOOD = Evaluation(
 )
 CHAMPION = replace(GOOD, model_version="old", average_precision=0.85)
 BETTER = Comparison("new", "old", 0.05, 0.02, 0.08, 200, n_pairs=1000, n_positives=100)
+UNSURE = replace(
+    BETTER,
+    average_precision_difference=-0.08,
+    difference_lower=-0.2,
+    difference_upper=0.03,
+    log_loss_difference=0.06,
+    log_loss_upper=0.1,
+)
+"""It ranks worse, though not with confidence, and its log loss is higher."""
 LIMITS = GateSettings()
 AGREES = Agreement(
     pairs=500, missing=0, feature_difference=0.0, worst_feature=None, probability_difference=1e-12
@@ -234,25 +243,17 @@ def test_many_more_labels_speak_for_a_candidate_that_no_figure_speaks_against() 
 
 
 def test_several_times_as_many_labels_outweigh_what_may_be_chance() -> None:
-    unsure = replace(
-        BETTER,
-        average_precision_difference=-0.08,
-        difference_lower=-0.2,
-        difference_upper=0.03,
-        log_loss_difference=0.06,
-        log_loss_upper=0.1,
-    )
-    decision = decide(GOOD, CHAMPION, unsure, [], AGREES, label_growth=LIMITS.sure_label_growth)
+    decision = decide(GOOD, CHAMPION, UNSURE, [], AGREES, label_growth=LIMITS.sure_label_growth)
     assert decision.promote
     assert any(
         "not worse with confidence, and it learned from 3.0 times" in said
         for said in decision.sentences
     )
     for change, growth in (
-        (unsure, 2.9),
-        (unsure, None),
-        (replace(unsure, difference_upper=-0.001), 9.0),
-        (replace(unsure, difference_upper=None), 9.0),
+        (UNSURE, 2.9),
+        (UNSURE, None),
+        (replace(UNSURE, difference_upper=-0.001), 9.0),
+        (replace(UNSURE, difference_upper=None), 9.0),
     ):
         decision = decide(GOOD, CHAMPION, change, [], AGREES, label_growth=growth)
         assert failed(decision) == ["margin"]
@@ -260,20 +261,13 @@ def test_several_times_as_many_labels_outweigh_what_may_be_chance() -> None:
 
 def test_any_labels_speak_for_a_candidate_where_the_champion_learned_from_none() -> None:
     unlabelled = replace(CHAMPION, model_type="fellegi_sunter")
-    unsure = replace(
-        BETTER,
-        average_precision_difference=-0.02,
-        difference_lower=-0.08,
-        difference_upper=0.05,
-        log_loss_difference=0.02,
-        n_positives=20,
-    )
-    decision = decide(GOOD, unlabelled, unsure, [], AGREES, label_growth=math.inf)
+    enough = replace(UNSURE, n_positives=20)
+    decision = decide(GOOD, unlabelled, enough, [], AGREES, label_growth=math.inf)
     assert decision.promote
     assert any("and the champion learned from none" in said for said in decision.sentences)
     for change in (
-        replace(unsure, n_positives=19),
-        replace(unsure, difference_upper=-0.001),
+        replace(enough, n_positives=19),
+        replace(enough, difference_upper=-0.001),
     ):
         decision = decide(GOOD, unlabelled, change, [], AGREES, label_growth=math.inf)
         assert failed(decision) == ["margin"]
