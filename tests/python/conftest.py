@@ -56,6 +56,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 20, 20)
 
 
+def pytest_unconfigure() -> None:
+    """Let go of what was frozen: DuckDB's binding reports whatever is left when a process ends."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own home and profiles must not change what a test sees."""
