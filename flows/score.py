@@ -15,7 +15,12 @@ from flows.steps import StepRunner, call
 from flows.vertex_batch import predict_in_batch, wants_batch
 from flows.warehouse import Warehouse, open_warehouse
 
-COMPARED = ("int_pairs__compared", "int_deals__best_matches", "deal_pair_features")
+COMPARED = (
+    "int_pairs__compared",
+    "int_deals__best_matches",
+    "int_pairs__definition",
+    "deal_pair_features",
+)
 """The models that hold how the candidate pairs compare."""
 PAIRS = ("path:models/staging", "path:models/matching", *COMPARED)
 """What scores are made of. What models learn from and are judged by is `retrain`'s to build."""

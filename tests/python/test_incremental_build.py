@@ -133,19 +133,25 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     assert len(pairs(full)[0]) > 40
 
 
-def test_keys_of_other_rules_stop_a_run(tmp_path: Path) -> None:
+def test_another_definition_stops_a_run(tmp_path: Path) -> None:
     settings = Settings(tmp_path / "home", PROJECT)
     settings.home.mkdir()
     at = datetime(2026, 6, 1)
     land(settings, [random_deal(random.Random(1), deal, at) for deal in range(20)], at)
     dbt = Dbt(settings, VARS)
-    dbt.build("the keys", ["+int_deals__block_keys"])
-    # As if the rule had been added since.
-    with open_warehouse(settings) as warehouse:
-        warehouse.execute("delete from onedeal.int_deals__block_keys where rule = 'deal_name'")
-    with pytest.raises(DbtFailed, match=r"Got 20 results.*dbt build --full-refresh"):
-        dbt.build("the keys", ["int_deals__block_keys"])
-    dbt.build("the keys", ["int_deals__block_keys"], full_refresh=True)
+    dbt.build("the pairs", PAIRS)
+    before = pairs(settings)
+    changed = Dbt(
+        settings, {**VARS, "screen_points": -13, "block_cap": 20, "neighbour_sample_size": 9}
+    )
+    with pytest.raises(DbtFailed, match=r"Got 3 results.*dbt build --full-refresh"):
+        changed.build("the pairs", PAIRS)
+    assert pairs(settings) == before
+    changed.build("the pairs", PAIRS, full_refresh=True)
+    assert len(pairs(settings)[0]) > len(before[0])
+    changed.build("the pairs", PAIRS)
+    with pytest.raises(DbtFailed, match="Got 3 results"):
+        dbt.build("the pairs", PAIRS)
 
 
 def test_two_words_may_share_a_code(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+{# What deals, keys, pairs and features are made by: a digest (MD5 of the SQL, spaces aside) for each part,
+   by its name. Incremental tables hold rows of many days, and should hold those of one definition. #}
+{% macro matching_definition() %}
+    {% set parts = {
+        'clean deals': [version_time(''), clean_deals('deals')],
+        'words': [
+            deal_words('deals'),
+            deal_tokens('deals', 'words', 'statistics'),
+            token_code('word', 'weight', 'variant_level'),
+            token_weight('deals', 'deals_with_word'),
+            neighbourhood_key(),
+            variant_levels('deals', 'words'),
+            var('neighbour_sample_size'),
+        ],
+        'blocking rules': [deal_block_keys('deals'), block_cap_of('rule'), pairing_keys('keys', 'blocks')],
+        'screen': [passes_screen()],
+        'features': [pair_features('pairs', 'deals'), best_matches('pairs')],
+    } %}
+    {% set digests = {} %}
+    {% for part, definitions in parts.items() %}
+        {% do digests.update({part: local_md5(modules.re.sub('\\s+', ' ', definitions | join(' ')))}) %}
+    {% endfor %}
+    {{ return(digests) }}
+{% endmacro %}
+
+{# SELECT of the definition of today, one row per part: part and digest. #}
+{% macro matching_definition_rows() -%}
+    {%- for part, digest in matching_definition().items() %}
+    select '{{ part }}' as part, '{{ digest }}' as digest
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
+
+{# The table of what the rows that are there already were made by, `int_pairs__definition`; none before it was
+   built, and where everything is being made anew. Its node tells where it is: a `ref` would have it built
+   before whoever asks. #}
+{% macro known_definition() %}
+    {% if not execute or flags.FULL_REFRESH %}
+        {{ return(none) }}
+    {% endif %}
+    {% set node = graph.nodes['model.onedeal.int_pairs__definition'] %}
+    {{ return(load_relation(
+        api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)
+    )) }}
+{% endmacro %}

@@ -1,0 +1,25 @@
+-- Each row returned is a part of the matching (its SQL, or a variable in it) that is no longer what the deals, keys
+-- and pairs in the tables were made by. Run `dbt build --full-refresh`, then `onedeal retrain --force`.
+
+-- depends_on: {{ source('crm', 'raw_deals') }}
+{%- set known_definition = known_definition() %}
+with
+
+today as (
+
+    {{ matching_definition_rows() }}
+
+),
+
+known as (
+
+    select * from {{ known_definition or 'today' }}
+
+)
+
+select today.part
+
+from today
+left join known on today.part = known.part and today.digest = known.digest
+
+where known.part is null
