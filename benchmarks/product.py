@@ -57,7 +57,7 @@ STAGES = {
 }
 TESTS = "data tests"
 # Steps of the flows, as far as no dbt node runs meanwhile.
-STEPS = {"bundle": "serving bundle"}
+STEPS = {"bundle": "serving bundle", "refresh": "serving bundle"}
 REST = "rest"
 
 

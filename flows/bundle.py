@@ -26,7 +26,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ RELATIONS = {
     "best_matches": "int_deals__best_matches",
 }
 """What the index is made of: name of the relation in the bundle's SQL, and the warehouse's."""
+
+DEFINITION = "int_pairs__definition"
 
 EXPORT_MEMORY = "600MB"
 """What the warehouse may take in this process while a bundle is written; more goes to disk."""
@@ -87,7 +89,7 @@ class BundleInfo:
     input columns, in order. deal_columns: the columns of a deal as it comes in and their types, in
     the words of the raw contract. newest_change: the `changed_at` of the newest deal in it, as ISO
     8601 text (UTC, no zone); None where there is no deal. files: size in bytes and SHA-256 by path
-    within the bundle.
+    within the bundle. definition: see `read_definition`.
     """
 
     model_version: str
@@ -98,6 +100,7 @@ class BundleInfo:
     deal_columns: Mapping[str, str]
     newest_change: str | None
     files: Mapping[str, Mapping[str, Any]]
+    definition: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
 
@@ -177,6 +180,7 @@ def write_bundle(
         },
         newest_change=newest_change,
         files=files,
+        definition=read_definition(warehouse),
     )
     (aside / MANIFEST).write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
     for path in sorted(aside.rglob("*")):
@@ -211,6 +215,14 @@ def _write_index(
         connection.execute(f"copy (from {MATCH_WEIGHTS}) to '{file}' (format parquet)").fetchall()
         newest = connection.execute("select max(changed_at) from tokens").fetchall()[0][0]
     return None if newest is None else str(newest.isoformat())
+
+
+def read_definition(warehouse: Warehouse) -> dict[str, str]:
+    """By which SQL the warehouse's deals, keys and pairs were made: a digest of each part's."""
+    if not warehouse.exists(DEFINITION):
+        return {}
+    rows = warehouse.query(f"select part, digest from {warehouse.name(DEFINITION)}")
+    return {row["part"]: row["digest"] for row in rows}
 
 
 def read_manifest(path: Path) -> BundleInfo:

@@ -227,18 +227,20 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
 
 
 def refresh_bundle(settings: Settings, dbt: Dbt) -> bool:
-    """Write the champion's bundle anew where it lacks many deals; False where it need not be.
+    """Write the champion's bundle anew where it need be, and say whether it was.
 
-    The tables that dbt builds have to hold them. What an ingest did not make known to the service
-    is made up for. Raises as `make_bundle` does.
+    It need be where it lacks many deals, which the tables that dbt builds have to hold, or where
+    these were made anew by other rules than its own. What an ingest did not make known to the
+    service is made up for. Raises as `make_bundle` does.
     """
     with open_warehouse(settings) as warehouse:
         publish_new_deals(settings, warehouse)
         crowned = ledger.champion(ledger.read(warehouse))
+        definition = bundle.read_definition(warehouse)
     if crowned is None:
         return False
     info = bundle.read_manifest(bundle.bundle_path(settings, crowned.model_version))
-    if deals_beside(settings, info) < MOST_NEW_DEALS:
+    if info.definition == definition and deals_beside(settings, info) < MOST_NEW_DEALS:
         return False
     make_bundle(settings, dbt, crowned)
     remove_covered_files(settings)

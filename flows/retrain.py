@@ -3,7 +3,7 @@
 ::
 
     converge -> freshness -> features -> train -> evaluate -> bundle -> decide
-             -> deploy -> score -> report -> retention
+             -> deploy -> score -> refresh -> report -> retention
 
 Each step can be run again. What a killed run leaves behind (half-written tables and bundles, models
 nobody decided on, a promotion that was not deployed) is finished or removed by the next run's
@@ -29,6 +29,7 @@ from flows.deploy import (
     converge,
     deploy,
     drop_old_versions,
+    refresh_bundle,
     score_pairs,
     write_run_report,
 )
@@ -191,6 +192,7 @@ def retrain(
         champion_type = read_champion_type(settings)
         if missing is not None and champion_type not in (None, FELLEGI_SUNTER):
             run("score", score_pairs, settings, dbt)
+            run("refresh", refresh_bundle, settings, dbt)
             return ended(Outcome.NOT_TRAINABLE, (missing,), champion=healed.champion)
         run("train", train, settings, dbt, run_id)
         evaluations = run("evaluate", evaluate_candidates, settings, dbt, run_id)
@@ -209,6 +211,7 @@ def retrain(
         champion, _ = run("deploy", deploy, settings, dbt, run_id)
         if champion is not None:
             run("score", score_pairs, settings, dbt)
+            run("refresh", refresh_bundle, settings, dbt)
         report = run("report", write_run_report, settings, run_id)
         run("retention", drop_old_versions, settings)
         outcome, reasons = Outcome.REJECTED, decision.sentences

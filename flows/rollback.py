@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flows import bundle, ledger
 from flows.dbt import Dbt, OnNode
-from flows.deploy import converge, deploy, has_model, score_pairs
+from flows.deploy import converge, deploy, has_model, refresh_bundle, score_pairs
 from flows.errors import BundleError, InputRejected, NothingToDo, VertexError
 from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
 from flows.lock import writer_lock
@@ -151,6 +151,7 @@ def _crown(
             f"{' '.join(why_taken_back(settings))}"
         )
     run("score", score_pairs, settings, dbt)
+    run("refresh", refresh_bundle, settings, dbt)
     return ChampionChange(before, entry.model_version, ())
 
 

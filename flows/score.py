@@ -62,7 +62,7 @@ def score(
         run("converge", converge, settings, dbt, settings.run_id)
         run("features", build_pairs, dbt)
         run("score", score_pairs, settings, dbt)
-        run("bundle", refresh_bundle, settings, dbt)
+        run("refresh", refresh_bundle, settings, dbt)
         if wants_batch(settings):
             run("batch", predict_in_batch, settings)
         with open_warehouse(settings) as warehouse:

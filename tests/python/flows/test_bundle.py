@@ -205,6 +205,19 @@ def test_a_new_bundle_that_does_not_agree_leaves_the_old_one(
     assert remove_unfinished(settings) == [path.name]
 
 
+def test_a_bundle_of_other_rules_is_written_anew(settings: Settings) -> None:
+    manifest = settings.current_bundle.resolve() / MANIFEST
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    assert set(document["definition"]) >= {"blocking rules", "screen", "features"}
+    dbt = Dbt(settings)
+    assert not deploy.refresh_bundle(settings, dbt)
+    other = {**document["definition"], "blocking rules": "other"}
+    manifest.write_text(json.dumps({**document, "definition": other}), encoding="utf-8")
+    assert deploy.refresh_bundle(settings, dbt)
+    assert read_bundle(manifest.parent).definition == document["definition"]
+    assert not deploy.refresh_bundle(settings, dbt)
+
+
 def test_a_home_of_an_older_onedeal_is_told_what_to_do(settings: Settings) -> None:
     path = settings.current_bundle.resolve()
     before = (path / MANIFEST).read_bytes()

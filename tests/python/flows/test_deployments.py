@@ -37,6 +37,7 @@ STEPS = (
     "decide",
     "deploy",
     "score",
+    "refresh",
     "report",
     "retention",
 )
