@@ -1,5 +1,3 @@
-{%- set models = evaluated_models() if has_validation_pairs() else [] -%}
-
 with
 
 thresholds as (
@@ -100,24 +98,7 @@ calibration as (
 
 ml_evaluations as (
 
-    {% for model in models %}
-    select
-        '{{ model.model_version }}' as model_version,
-        log_loss,
-        roc_auc
-
-    from {{ labelled_losses(model, ref('validation_set')) }} as losses
-    {{ 'union all' if not loop.last }}
-    {% else %}
-    select
-        model_version,
-        cast(null as float64) as log_loss,
-        cast(null as float64) as roc_auc
-
-    from thresholds
-
-    where false
-    {% endfor %}
+    {{ losses_of_each(evaluated_models() if has_validation_pairs() else [], ref('validation_set')) }}
 
 ),
 
@@ -141,7 +122,7 @@ final as (
         calibration.calibration_error,
         calibration.calibration_error_by_chance,
         -- Where labels are a fair sample of the pairs to be judged, the others do not matter.
-        {{ "coalesce(unjudged.predicted, 0)" if var('threshold_basis') == 'candidate_pairs' else 'cast(null as int64)' }}
+        case when '{{ var('threshold_basis') }}' = 'candidate_pairs' then coalesce(unjudged.predicted, 0) end
             as n_predicted_unjudged,
         at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
         at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,
