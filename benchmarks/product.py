@@ -39,7 +39,8 @@ STAGES = {
         *("int_deals__pairing_keys", "int_deals__candidate_pairs"),
     ),
     "features": (
-        *("int_pairs__compared", "int_deals__best_matches", "deal_pair_features", "int_labels__"),
+        *("int_pairs__compared", "int_deals__best_matches", "int_pairs__definition"),
+        *("deal_pair_features", "int_labels__"),
         *("training_features", "validation_set"),
         *("cross_validation_set", "straddling_pairs", "labelled_features"),
     ),

@@ -218,7 +218,10 @@ def _write_index(
 
 
 def read_definition(warehouse: Warehouse) -> dict[str, str]:
-    """By which SQL the warehouse's deals, keys and pairs were made: a digest of each part's."""
+    """By which SQL the warehouse's deals, keys and pairs were made: a digest of each part's.
+
+    Empty where the table that says so was not built yet.
+    """
     if not warehouse.exists(DEFINITION):
         return {}
     rows = warehouse.query(f"select part, digest from {warehouse.name(DEFINITION)}")

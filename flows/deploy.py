@@ -227,11 +227,11 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
 
 
 def refresh_bundle(settings: Settings, dbt: Dbt) -> bool:
-    """Write the champion's bundle anew where it need be, and say whether it was.
+    """Write the champion's bundle anew where it is out of date, and say whether it was.
 
-    It need be where it lacks many deals, which the tables that dbt builds have to hold, or where
-    these were made anew by other rules than its own. What an ingest did not make known to the
-    service is made up for. Raises as `make_bundle` does.
+    It is where it lacks many deals, which the tables that dbt builds have to hold, or where these
+    were made by another definition than its own. What an ingest did not make known to the service
+    is made up for. Raises as `make_bundle` does.
     """
     with open_warehouse(settings) as warehouse:
         publish_new_deals(settings, warehouse)

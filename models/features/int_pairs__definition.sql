@@ -1,6 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy=append()) }}
 
--- Written when everything is built anew, and last: what was killed before has the old one, and is told so.
+-- Written by a full build alone, and last: one that was killed before leaves the old definition, and the next run
+-- is told to build anew.
 -- depends_on: {{ ref('int_pairs__compared') }}
 -- depends_on: {{ ref('int_deals__best_matches') }}
 with
