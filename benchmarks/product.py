@@ -149,7 +149,7 @@ class StageClock:
         for at, change, name in sorted(edges):
             at = min(max(at, self.started), now)
             nodes = [name for name in (*STAGES, TESTS) if running[name]]
-            steps = [name for name in STEPS.values() if running[name]]
+            steps = [name for name in set(STEPS.values()) if running[name]]
             sharing = nodes or steps or [REST]
             total = sum(running[name] for name in sharing)
             for other in sharing:

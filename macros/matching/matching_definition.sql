@@ -1,7 +1,7 @@
-{# What deals, keys, pairs and features are made by: a digest (MD5 of the SQL, spaces aside) for each part,
-   by its name. Incremental tables hold rows of many days, and should hold those of one definition. #}
-{% macro matching_definition() %}
-    {% set parts = {
+{# SELECT of what deals, keys, pairs and features are made by, one row per part: part, and digest (MD5 of its
+   SQL, spaces aside). Incremental tables hold rows of many days, and should hold those of one definition. #}
+{% macro matching_definition() -%}
+    {%- set parts = {
         'clean deals': [version_time(''), clean_deals('deals')],
         'words': [
             deal_words('deals'),
@@ -15,18 +15,11 @@
         'blocking rules': [deal_block_keys('deals'), block_cap_of('rule'), pairing_keys('keys', 'blocks')],
         'screen': [passes_screen()],
         'features': [pair_features('pairs', 'deals'), best_matches('pairs')],
-    } %}
-    {% set digests = {} %}
-    {% for part, definitions in parts.items() %}
-        {% do digests.update({part: local_md5(modules.re.sub('\\s+', ' ', definitions | join(' ')))}) %}
-    {% endfor %}
-    {{ return(digests) }}
-{% endmacro %}
-
-{# SELECT of the definition of today, one row per part: part and digest. #}
-{% macro matching_definition_rows() -%}
-    {%- for part, digest in matching_definition().items() %}
-    select '{{ part }}' as part, '{{ digest }}' as digest
+    } -%}
+    {%- for part, definitions in parts.items() %}
+    select
+        '{{ part }}' as part,
+        '{{ local_md5(modules.re.sub('\\s+', ' ', definitions | join(' '))) }}' as digest
     {{ 'union all' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}

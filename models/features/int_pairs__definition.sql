@@ -8,7 +8,7 @@ with
 
 definition as (
 
-    {{ matching_definition_rows() }}
+    {{ matching_definition() }}
 
 ),
 

@@ -2,18 +2,17 @@
 -- and pairs in the tables were made by. Run `dbt build --full-refresh`, then `onedeal retrain --force`.
 
 -- depends_on: {{ source('crm', 'raw_deals') }}
-{%- set known_definition = known_definition() %}
 with
 
 today as (
 
-    {{ matching_definition_rows() }}
+    {{ matching_definition() }}
 
 ),
 
 known as (
 
-    select * from {{ known_definition or 'today' }}
+    select * from {{ known_definition() or 'today' }}
 
 )
 
