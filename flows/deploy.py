@@ -22,7 +22,7 @@ from flows.agreement import check_agreement
 from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError, VertexError
 from flows.gate import GateSettings
-from flows.ledger import DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
+from flows.ledger import CANARY, DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
 from flows.new_deals import MOST as MOST_NEW_DEALS
 from flows.new_deals import deals_beside, publish_new_deals, remove_covered_files
 from flows.profile import target_type
@@ -38,6 +38,7 @@ from flows.versions import (
 from flows.vertex import Vertex, open_vertex
 from flows.vertex_canary import KnownPair
 from flows.vertex_endpoint import CanaryRejected, KnownPairs, serve, settle
+from flows.vertex_errors import VertexUnavailable
 from flows.vertex_registry import ModelWarehouse, unregister
 from flows.warehouse import Warehouse, open_warehouse
 
@@ -106,14 +107,23 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
     if vertex is not None:
         try:
             changes += _serve(settings, vertex, run_id)
+        except VertexUnavailable:
+            # It says nothing of the model. The next command goes on from here.
+            raise
         except VertexError as error:
             if not _take_back(settings, run_id, error):
                 raise
             back, restored = deploy(settings, dbt, run_id)
+            again = f"`onedeal promote {champion} --reason TEXT` tries it again."
+            if back == champion:
+                raise VertexError(
+                    f"{error} There is no champion before it, so it stays champion, without the "
+                    f"endpoint: the bundle answers alone. {again}"
+                ) from error
             if not isinstance(error, CanaryRejected):
                 raise VertexError(
-                    f"{error} {back} is champion as before; when that is mended, `onedeal promote "
-                    f"{champion} --reason TEXT` deploys the new one."
+                    f"{error} {champion} was taken back, and {back} is champion as before. When "
+                    f"that is mended, {again}"
                 ) from error
             return back, [*changes, f"took {champion} back", *restored]
     with open_warehouse(settings) as warehouse:
@@ -167,15 +177,20 @@ def known_pairs_of(settings: Settings, warehouse: ModelWarehouse, pairs: int) ->
 def _take_back(settings: Settings, run_id: str, error: VertexError) -> bool:
     """Make the champion before champion again, where a new one could not be deployed.
 
-    False where there is none, or where the champion is one that a person went back to.
+    Where there is none, keep one that failed its canary off the endpoint. False where neither
+    helps, or where the champion is one that a person went back to.
     """
     with open_warehouse(settings) as warehouse:
         events = ledger.read(warehouse)
         crowned, before = ledger.champion(events), ledger.previous_champion(events)
-        if crowned is None or before is None or crowned.event != PROMOTED:
+        if crowned is None or crowned.event != PROMOTED or ledger.is_deployed(events):
             return False
-        if ledger.is_deployed(events):
-            return False
+        if before is None:
+            if not isinstance(error, CanaryRejected):
+                return False
+            failed = {"reasons": list(error.reasons)}
+            ledger.record(warehouse, run_id, [Entry(crowned.model_version, CANARY, failed)])
+            return True
         details = {
             **ledger.scoring_details(events, before),
             "rolled_back_from": crowned.model_version,

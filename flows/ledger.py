@@ -165,6 +165,19 @@ def since_crowned(events: Sequence[Event], kind: str) -> Event | None:
     )
 
 
+def kept_off(events: Iterable[Event], model_version: str) -> tuple[str, ...]:
+    """What keeps a champion off the endpoint, a sentence each; empty where nothing does.
+
+    It failed there with no champion before it to go back to. A new promotion is another try.
+    """
+    reasons: tuple[str, ...] = ()
+    for event in events:
+        if event.model_version == model_version and event.event in (PROMOTED, CANARY):
+            reasons = tuple(str(one) for one in event.details.get("reasons") or ())
+            reasons = reasons if event.event == CANARY else ()
+    return reasons
+
+
 def last_decision(events: Iterable[Event]) -> Event | None:
     """The latest promotion or rejection that a training run came to, None before the first.
 

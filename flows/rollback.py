@@ -122,7 +122,7 @@ def promote(
             raise InputRejected(
                 f"The gate never judged {version}. Versions that it judged: {_listed(judged)}."
             )
-        if version == before:
+        if version == before and not ledger.kept_off(events, version):
             raise NothingToDo(f"{version} is the champion already.")
         _check_deployable(settings, version)
         _check_servable(settings, version, ledger.latest_details(events, version)["model_type"])

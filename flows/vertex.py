@@ -8,6 +8,7 @@ Google's client takes seconds to import, so it is imported where a client is mad
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from flows.settings import Settings
 
 if TYPE_CHECKING:
     from dbt.adapters.bigquery.credentials import BigQueryCredentials
+    from google.api_core.retry import Retry
     from google.cloud import aiplatform_v1 as v1
     from google.protobuf.struct_pb2 import Value
 
@@ -39,6 +41,8 @@ SERVABLE = {
 """Model types that can be served, by the way they are registered."""
 
 REQUEST_SECONDS = 60.0
+REPEAT_SECONDS = 60.0
+"""How long a request that may pass is sent again."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,19 @@ def _check(found: VertexSettings, where: str) -> None:
         ("min_replicas", found.min_replicas >= 1, "at least 1"),
         ("max_replicas", found.max_replicas >= found.min_replicas, "at least min_replicas"),
         ("known_pairs", found.known_pairs >= 1, "at least 1"),
-        ("check_seconds", found.check_seconds > 0, "more than 0"),
+        ("min_answers", found.min_answers >= 1, "at least 1"),
+        *(
+            (name, 0 < getattr(found, name) < math.inf, "more than 0")
+            for name in ("check_seconds", "operation_minutes", "max_latency_ms")
+        ),
+        *(
+            (name, 0 <= getattr(found, name) < math.inf, "0 or more")
+            for name in ("soak_minutes", "previous_hours", "node_hour_rate")
+        ),
+        *(
+            (name, 0 <= getattr(found, name) <= 1, "from 0 to 1")
+            for name in ("max_error_share", "max_score_shift")
+        ),
         (
             "bucket",
             found.registration != PORTABLE or bool(found.bucket),
@@ -222,19 +238,22 @@ class Vertex:
 
         return self._client(JobServiceClient)
 
-    def call(self, method: Callable[..., T], request: Any, *, repeat: bool = True) -> T:
+    def call(
+        self,
+        method: Callable[..., T],
+        request: Any,
+        *,
+        repeat: bool = True,
+        is_verdict: bool = False,
+    ) -> T:
         """Send a request. Raises VertexError that says what to do.
 
-        repeat: send it again while the service is not available, for a minute.
+        repeat: send it again while the service does not answer, for a minute. is_verdict: a failure
+        that stays is the answer; else it is VertexUnavailable, as no answer is in any case.
         """
-        from google.api_core.exceptions import ServiceUnavailable
-        from google.api_core.retry import Retry, if_exception_type
-
-        retry = Retry(
-            predicate=if_exception_type(ServiceUnavailable), initial=0.5, timeout=REQUEST_SECONDS
-        )
-        with self.errors_named():
-            return method(request=request, retry=retry if repeat else None, timeout=REQUEST_SECONDS)
+        retry = _retry(REPEAT_SECONDS) if repeat else None
+        with self.errors_named(repeated=repeat, is_verdict=is_verdict):
+            return method(request=request, retry=retry, timeout=REQUEST_SECONDS)
 
     def find(self, method: Callable[..., T], request: Any) -> T | None:
         """What the request asks for; None where it does not exist."""
@@ -246,20 +265,33 @@ class Vertex:
             return None
 
     def run(self, method: Callable[..., Any], request: Any) -> Any:
-        """Start an operation and wait for its end. Raises VertexError when it fails."""
+        """Start an operation and wait for its end.
+
+        Raises VertexError when it fails, VertexUnavailable when it may still be going on.
+        """
+        from flows.vertex_errors import expected, explain
+
         operation = self.call(method, request, repeat=False)
-        with self.errors_named():
-            return operation.result(timeout=self.settings.operation_minutes * 60)
+        seconds = self.settings.operation_minutes * 60
+        try:
+            return operation.result(timeout=seconds, retry=_retry(seconds))
+        except expected() as error:
+            # Once it has ended, the error is the operation's own.
+            ended = operation.operation.done
+            raise explain(error, self, repeated=not ended, is_verdict=ended) from error
 
     @contextmanager
-    def errors_named(self) -> Iterator[None]:
-        """Turn what Google's client raises into a VertexError that says what to do."""
+    def errors_named(self, *, repeated: bool = False, is_verdict: bool = False) -> Iterator[None]:
+        """Turn what Google's client raises into a VertexError that says what to do.
+
+        See `flows.vertex_errors.explain`.
+        """
         from flows.vertex_errors import expected, explain
 
         try:
             yield
         except expected() as error:
-            raise explain(error, self) from error
+            raise explain(error, self, repeated=repeated, is_verdict=is_verdict) from error
 
     @property
     def api_endpoint(self) -> str:
@@ -286,6 +318,15 @@ class Vertex:
                     quota_project_id=self._credentials.quota_project,
                 ),
             )
+
+
+def _retry(seconds: float) -> Retry:
+    """Sends a request again for so long, while that may help."""
+    from google.api_core.retry import Retry
+
+    from flows.vertex_errors import is_worth_repeating
+
+    return Retry(predicate=is_worth_repeating, initial=0.5, maximum=10, timeout=seconds)
 
 
 def open_vertex(settings: Settings) -> Vertex | None:

@@ -1,12 +1,13 @@
 """Whether a new champion does on the endpoint what it did in the warehouse.
 
 Two questions. Does it give known pairs the probabilities that the warehouse's own ML.PREDICT gives
-them? And, of the requests that it answered in earnest: how many failed, how many took too long, and
-are its scores like those of the champion before?
+them? And of the requests that came in earnest: how many did it fail to answer, how many answers
+took too long, and are its scores like those of the champion before?
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from flows.errors import VertexError
 from flows.vertex import Vertex, VertexSettings, to_value
+from flows.vertex_errors import VertexUnavailable
 from flows.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Value
 
 LABEL = "is_duplicate"
+SCORED_BY = "endpoint"
+"""Who gave a probability that came from the endpoint, in the prediction log."""
 TOLERANCE = 1e-6
 """Of a probability on the endpoint, from that of the warehouse."""
 ATTEMPTS = 500
@@ -39,23 +43,35 @@ class KnownPair:
 
 
 @dataclass(frozen=True)
-class LogFigures:
+class VersionFigures:
     """What the prediction log says of one version since a time.
 
-    answers: compared pairs. errors: those without a probability. slow: those that took longer than
-    max_latency_ms. scores: counts of probabilities by tenths.
+    requests: those that the endpoint answered by it. answers: compared pairs. slow: those that took
+    longer than max_latency_ms. scores: counts of probabilities by tenths.
     """
 
+    requests: int
     answers: int
-    errors: int
     slow: int
     scores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LogFigures:
+    """What the prediction log says since a time.
+
+    failed: requests without a probability. A failed request does not tell which version failed.
+    """
+
+    versions: Mapping[str, VersionFigures]
+    failed: int = 0
 
 
 def smoke_test(vertex: Vertex, deployed_id: str, pairs: Sequence[KnownPair]) -> tuple[str, ...]:
     """Ask the endpoint for known pairs; what is wrong with the answers of one deployed model.
 
-    Whoever answers is drawn by the traffic split, so the same is asked until it is that one.
+    Whoever answers is drawn by the traffic split, so the same is asked until it is that one. Raises
+    VertexUnavailable where the endpoint can't be asked, which says nothing of the model.
     """
     if not pairs:
         return ("There is no known pair to test it with (validation_set is empty).",)
@@ -63,10 +79,14 @@ def smoke_test(vertex: Vertex, deployed_id: str, pairs: Sequence[KnownPair]) -> 
     instances = [to_value({name: pair.features[name] for name in names}) for pair in pairs]
     for _ in range(ATTEMPTS):
         try:
-            answer = vertex.call(vertex.predictions.predict, _request(vertex.endpoint, instances))
+            answer = vertex.call(
+                vertex.predictions.predict, _request(vertex.endpoint, instances), is_verdict=True
+            )
             if answer.deployed_model_id != deployed_id:
                 continue
             found = [_probability(one) for one in answer._pb.predictions]
+        except VertexUnavailable:
+            raise
         except VertexError as error:
             return (f"It could not be asked for known pairs. {error}",)
         if len(found) != len(pairs):
@@ -84,70 +104,98 @@ def smoke_test(vertex: Vertex, deployed_id: str, pairs: Sequence[KnownPair]) -> 
     return (f"It answered none of {ATTEMPTS} requests.",)
 
 
-def log_figures(
-    warehouse: Warehouse, since: datetime, settings: VertexSettings
-) -> dict[str, LogFigures]:
-    """The prediction log since a time, by model version."""
+def log_figures(warehouse: Warehouse, since: datetime, settings: VertexSettings) -> LogFigures:
+    """The prediction log since a time."""
     if not warehouse.exists("onedeal_serving.prediction_log"):
-        return {}
+        return LogFigures({})
+    log = warehouse.name("onedeal_serving.prediction_log")
+    compared = "predicted_at >= ? and candidate_deal_id is not null"
     rows = warehouse.query(
         f"""
         select
             model_version,
             -- LEAST of NULL is NULL on BigQuery, and the other number on DuckDB.
-            case
-                when probability is not null
-                    then cast(floor(least(probability, 0.999999) * {BINS}) as int64)
-            end as bin,
+            cast(floor(least(probability, 0.999999) * {BINS}) as int64) as bin,
             count(*) as answers,
             count(case when latency_ms > {settings.max_latency_ms} then 1 end) as slow
-        from {warehouse.name("onedeal_serving.prediction_log")}
-        where predicted_at >= ? and candidate_deal_id is not null
+        from {log}
+        where {compared} and probability is not null
         group by model_version, bin
         """,
         (since,),
     )
+    requests = {
+        row["model_version"]: row["requests"]
+        for row in warehouse.query(
+            f"""
+            select
+                case when probability is not null then model_version end as model_version,
+                count(distinct request_id) as requests
+            from {log}
+            where {compared} and (probability is null or scored_by = '{SCORED_BY}')
+            group by 1
+            """,
+            (since,),
+        )
+    }
     found = {}
     for version in {row["model_version"] for row in rows}:
         own = [row for row in rows if row["model_version"] == version]
         bins = {row["bin"]: row["answers"] for row in own}
-        found[version] = LogFigures(
+        found[version] = VersionFigures(
+            requests=requests.get(version, 0),
             answers=sum(row["answers"] for row in own),
-            errors=bins.get(None, 0),
             slow=sum(row["slow"] for row in own),
             scores=tuple(bins.get(number, 0) for number in range(BINS)),
         )
-    return found
+    return LogFigures(found, requests.get(None, 0))
 
 
-def judge(
-    canary: str, figures: Mapping[str, LogFigures], settings: VertexSettings
-) -> tuple[str, ...]:
-    """What the log has against the canary; nothing while it has answered too little to tell."""
-    own = figures.get(canary)
+def judge(canary: str, figures: LogFigures, settings: VertexSettings) -> tuple[str, ...]:
+    """What the log has against the canary; nothing while there is too little to tell."""
+    reasons = _lost(canary, figures, settings)
+    own = figures.versions.get(canary)
     if own is None or own.answers < settings.min_answers:
-        return ()
-    reasons = []
-    if own.errors / own.answers > settings.max_error_share:
-        reasons.append(
-            f"{own.errors:,} of {own.answers:,} of its answers failed; "
-            f"{settings.max_error_share:.1%} are allowed."
-        )
+        return reasons
     if own.slow / own.answers > SLOW_SHARE:
-        reasons.append(
+        reasons += (
             f"{own.slow:,} of {own.answers:,} of its answers took more than "
-            f"{settings.max_latency_ms:g} ms; {SLOW_SHARE:.0%} may."
+            f"{settings.max_latency_ms:g} ms; {SLOW_SHARE:.0%} may.",
         )
-    others = [one for version, one in figures.items() if version != canary]
+    others = [one for version, one in figures.versions.items() if version != canary]
     scores = tuple(sum(counts) for counts in zip(*(o.scores for o in others), strict=True))
     if sum(scores) >= settings.min_answers and sum(own.scores):
         shift = _shift(own.scores, scores)
         if shift > settings.max_score_shift:
-            reasons.append(
+            reasons += (
                 f"Its scores lie elsewhere than the champion's by {shift:.2f} (the largest "
-                f"difference of the two distributions); {settings.max_score_shift:.2f} is allowed."
+                f"difference of the two distributions); {settings.max_score_shift:.2f} is allowed.",
             )
-    return tuple(reasons)
+    return reasons
+
+
+def _lost(canary: str, figures: LogFigures, settings: VertexSettings) -> tuple[str, ...]:
+    """Whether the canary failed more of its requests than it may.
+
+    Who failed is not known, but who answered is. Where both versions fail alike, the canary has its
+    share of the traffic among what was answered; what it has less, it failed. It is below that
+    share for certain where it lacks three standard deviations (of the binomial distribution).
+    """
+    share = settings.canary_percent / 100
+    own = figures.versions[canary].requests if canary in figures.versions else 0
+    answered = sum(one.requests for one in figures.versions.values())
+    asked = answered + figures.failed
+    certain = share * answered - own > 3 * math.sqrt(share * (1 - share) * answered)
+    if not certain or asked < settings.min_answers:
+        return ()
+    lost = min(figures.failed, share * asked - own)
+    if lost / (lost + own) <= settings.max_error_share:
+        return ()
+    return (
+        f"{figures.failed:,} of {asked:,} requests failed, and it answered {own:,} of the other "
+        f"{answered:,} with {share:.0%} of the traffic: about {lost:,.0f} of its "
+        f"{lost + own:,.0f} failed; {settings.max_error_share:.1%} are allowed.",
+    )
 
 
 def _shift(left: Sequence[int], right: Sequence[int]) -> float:

@@ -20,6 +20,7 @@ from flows.errors import VertexError
 from flows.ledger import CANARY, DEPLOYED, PROMOTED, Entry, Event
 from flows.vertex import Vertex, VertexSettings
 from flows.vertex_canary import KnownPair, judge, log_figures, smoke_test
+from flows.vertex_errors import VertexUnavailable
 from flows.vertex_registry import (
     CANDIDATE,
     CHAMPION,
@@ -52,9 +53,10 @@ class CanaryRejected(VertexError):
 class Plan:
     """What the ledger asks for.
 
-    champion: who is to answer in the end; None where Vertex AI can't serve the champion. before:
-    the one before it, where it can be served too. canary: whether the champion is to prove itself
-    first. traffic: in percent by version, once that is done; who has 0 stays deployed.
+    champion: who is to answer in the end; None where Vertex AI can't serve the champion, or where
+    it failed there and there is none before it. before: the one before it, where it can be served
+    too. canary: whether the champion is to prove itself first. traffic: in percent by version, once
+    that is done; who has 0 stays deployed.
     """
 
     champion: str | None = None
@@ -126,7 +128,9 @@ def serve(
         changes.append(f"{champion} proved itself with {share} % of the traffic")
     _set_traffic(vertex, {numbers[v]: share for v, share in wanted.traffic.items()}, changes)
     if not wanted.is_proven and not wanted.canary:
-        reasons = smoke_test(vertex, _find(vertex, numbers[champion]).id, known_pairs(champion))
+        reasons = smoke_test(
+            vertex, _deployed_id(_read(vertex), vertex, numbers[champion]), known_pairs(champion)
+        )
         if reasons:
             raise CanaryRejected(champion, reasons)
     return changes
@@ -196,7 +200,8 @@ def set_aliases_of(vertex: Vertex, events: Sequence[Event], more: Mapping[str, s
 
 
 def _servable(events: Sequence[Event], version: str, settings: VertexSettings) -> bool:
-    return ledger.latest_details(events, version).get("model_type") in settings.model_types
+    model_type = ledger.latest_details(events, version).get("model_type")
+    return model_type in settings.model_types and not ledger.kept_off(events, version)
 
 
 def _read(vertex: Vertex) -> v1.Endpoint:
@@ -228,17 +233,25 @@ def _make_endpoint(vertex: Vertex, changes: list[str]) -> None:
 def _await_operations(vertex: Vertex) -> None:
     """Wait for operations on the endpoint that a killed run has left going on."""
     deadline = time.monotonic() + vertex.settings.operation_minutes * 60
-    while True:
-        answer = vertex.find(vertex.endpoints.list_operations, {"name": vertex.endpoint})
-        if answer is None or all(operation.done for operation in answer.operations):
-            return
+    while _is_at_work(vertex):
         if time.monotonic() > deadline:
-            raise VertexError(
+            raise VertexUnavailable(
                 "Vertex AI is still at work on the endpoint for an earlier run, after "
                 f"{vertex.settings.operation_minutes:g} minutes. See the endpoint in the console, "
                 "and run the command again when it is done."
             )
         time.sleep(min(vertex.settings.check_seconds, 5.0))
+
+
+def _is_at_work(vertex: Vertex) -> bool:
+    request = {"name": vertex.endpoint}
+    while (answer := vertex.find(vertex.endpoints.list_operations, request)) is not None:
+        if not all(operation.done for operation in answer.operations):
+            return True
+        if not answer.next_page_token:
+            break
+        request = {"name": vertex.endpoint, "page_token": answer.next_page_token}
+    return False
 
 
 def _deploy(vertex: Vertex, version: str, number: str, changes: list[str]) -> None:
@@ -283,15 +296,14 @@ def _is_of(deployed: v1.DeployedModel, vertex: Vertex, number: str) -> bool:
     return name == vertex.settings.model_id and deployed.model_version_id == number
 
 
-def _find(vertex: Vertex, number: str) -> v1.DeployedModel:
-    endpoint = _read(vertex)
-    best = _best(endpoint, vertex, number)
-    for deployed in endpoint.deployed_models:
-        if deployed.id == best:
-            return deployed
-    raise VertexError(
-        f"Version {number} was undeployed while onedeal worked on it. Run the command again."
-    )
+def _deployed_id(endpoint: v1.Endpoint, vertex: Vertex, number: str) -> str:
+    """The deployed model of a version, which was deployed a moment ago."""
+    found = _best(endpoint, vertex, number)
+    if found is None:
+        raise VertexUnavailable(
+            f"Version {number} was undeployed while onedeal worked on it. Run the command again."
+        )
+    return found
 
 
 def _set_traffic(vertex: Vertex, shares: Mapping[str, int], changes: list[str]) -> None:
@@ -299,12 +311,7 @@ def _set_traffic(vertex: Vertex, shares: Mapping[str, int], changes: list[str]) 
     endpoint = _read(vertex)
     split = {}
     for number, share in shares.items():
-        deployed = _best(endpoint, vertex, number)
-        if deployed is None:
-            raise VertexError(
-                f"Version {number} was undeployed while onedeal worked on it. Run the command "
-                "again."
-            )
+        deployed = _deployed_id(endpoint, vertex, number)
         if share:
             split[deployed] = share
     if {k: v for k, v in endpoint.traffic_split.items() if v} == split:
@@ -326,7 +333,6 @@ def _write_split(vertex: Vertex, endpoint: v1.Endpoint, split: Mapping[str, int]
             },
             "update_mask": {"paths": ["traffic_split"]},
         },
-        repeat=False,
     )
 
 
@@ -347,10 +353,12 @@ def _prove(
     if started is None:
         details = {"percent": vertex.settings.canary_percent, "version": number}
         started = ledger.record(warehouse, run_id, [Entry(champion, CANARY, details)])[0]
-    reasons = smoke_test(vertex, _find(vertex, number).id, known_pairs(champion))
-    ends = started.occurred_at + timedelta(minutes=vertex.settings.soak_minutes)
+    # Not in the future, even if the clock was set back since.
+    since = min(started.occurred_at, utc_now())
+    reasons = smoke_test(vertex, _deployed_id(_read(vertex), vertex, number), known_pairs(champion))
+    ends = since + timedelta(minutes=vertex.settings.soak_minutes)
     while not reasons:
-        figures = log_figures(warehouse, started.occurred_at, vertex.settings)
+        figures = log_figures(warehouse, since, vertex.settings)
         reasons = judge(champion, figures, vertex.settings)
         left = (ends - utc_now()).total_seconds()
         if reasons or left <= 0:

@@ -44,6 +44,13 @@ class VertexNotFound(VertexError):
     """What was asked for does not exist."""
 
 
+class VertexUnavailable(VertexError):
+    """Vertex AI did not answer, not in time, or was at work on the same for somebody else.
+
+    That says nothing of what was asked for, which may be done or not: the next command finds out.
+    """
+
+
 def expected() -> tuple[type[BaseException], ...]:
     """What the client raises."""
     from concurrent.futures import TimeoutError as OperationTimeout
@@ -64,14 +71,49 @@ def expected() -> tuple[type[BaseException], ...]:
     )
 
 
-def explain(error: BaseException, vertex: Vertex) -> VertexError:
-    """The error to raise instead."""
+def is_worth_repeating(error: Exception) -> bool:
+    """Whether a request that failed so may be answered a moment later."""
+    import requests
+    from google.api_core.exceptions import BadGateway, GatewayTimeout
+    from google.api_core.retry import if_transient_error
+
+    return if_transient_error(error) or isinstance(
+        error, (BadGateway, GatewayTimeout, requests.exceptions.Timeout)
+    )
+
+
+def explain(
+    error: BaseException, vertex: Vertex, *, repeated: bool = False, is_verdict: bool = False
+) -> VertexError:
+    """The error to raise instead.
+
+    repeated: it stayed when the request was sent again. is_verdict: even a failure of the service
+    is an answer then, about the model that was asked or the operation that was run.
+    """
     from google.api_core import exceptions as google
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 
     if isinstance(error, google.RetryError) and error.cause is not None:
         # What was tried again until there was no time left.
         error = error.cause
+    if isinstance(error, google.TooManyRequests):
+        # Requests are too many for a moment; a quota of machines is used up until it is raised.
+        is_passing = repeated
+    elif isinstance(error, google.GoogleAPICallError):
+        is_passing = isinstance(error, google.Unauthorized) or (
+            not is_verdict and isinstance(error, (google.ServerError, google.Conflict))
+        )
+    else:
+        is_passing = True
+    found = _explain(error, vertex)
+    if not is_passing:
+        return found
+    return VertexUnavailable(f"{found} Run the command again; what is done already stays done.")
+
+
+def _explain(error: BaseException, vertex: Vertex) -> VertexError:
+    from google.api_core import exceptions as google
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+
     message = _message(error)
     where = f"target {vertex.target!r} of the dbt profile"
     part = f"the part vertex of the {where}"
@@ -93,8 +135,7 @@ def explain(error: BaseException, vertex: Vertex) -> VertexError:
     if "has not been used" in message or "SERVICE_DISABLED" in _reasons(error):
         return VertexError(
             f"Vertex AI is not enabled in the project {vertex.project}. Run `gcloud services "
-            f"enable aiplatform.googleapis.com --project {vertex.project}`, wait a minute, and run "
-            "the command again."
+            f"enable aiplatform.googleapis.com --project {vertex.project}`, and wait a minute."
         )
     if "CONSUMER_INVALID" in _reasons(error) or NO_PROJECT.search(message):
         return VertexError(
@@ -106,27 +147,20 @@ def explain(error: BaseException, vertex: Vertex) -> VertexError:
     if isinstance(error, google.TooManyRequests):
         return VertexError(
             f"A quota of Vertex AI in {location} is used up: {message}. Raise it (Google Cloud "
-            f"console, IAM & Admin, Quotas), or set a smaller machine_type in {part}; then run "
-            "the command again."
+            f"console, IAM & Admin, Quotas), or set a smaller machine_type in {part}."
         )
     if isinstance(error, google.NotFound):
         return VertexNotFound(
-            f"Vertex AI does not find what it was asked for: {message}. Run the command again; "
-            f"where that does not help, check location in {part}."
+            f"Vertex AI does not find what it was asked for: {message}. Check location in {part}."
         )
     if isinstance(error, google.BadRequest):
         return VertexError(
             f"Vertex AI refuses a request: {message}. Check names, machine_type and location in "
-            f"{part}, then run the command again."
+            f"{part}."
         )
     if isinstance(error, google.Conflict):
-        return VertexError(
-            f"Something else changes the endpoint at this moment: {message}. Run the command again "
-            "when that has ended."
-        )
-    return VertexError(
-        f"Vertex AI failed: {message}. Run the command again; what is done already stays done."
-    )
+        return VertexError(f"Something else changes the endpoint at this moment: {message}.")
+    return VertexError(f"Vertex AI failed: {message}.")
 
 
 def _unanswered(error: BaseException, message: str, vertex: Vertex, part: str) -> VertexError:
@@ -138,13 +172,13 @@ def _unanswered(error: BaseException, message: str, vertex: Vertex, part: str) -
     if isinstance(error, OperationTimeout):
         return VertexError(
             "An operation of Vertex AI has not ended after "
-            f"{vertex.settings.operation_minutes:g} minutes. Run the command again, which waits "
-            f"for it anew, or raise operation_minutes in {part}."
+            f"{vertex.settings.operation_minutes:g} minutes. The next command waits for it anew; "
+            f"for longer with a higher operation_minutes in {part}."
         )
     if isinstance(error, requests.exceptions.RequestException):
         return VertexError(
             f"Vertex AI can't be reached at {endpoint}: {type(error).__name__}. Check the network, "
-            f"and location in {part}; then run the command again."
+            f"and location in {part}."
         )
     return VertexError(f"The credentials of the target {vertex.target!r} can't be used: {message}")
 

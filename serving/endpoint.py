@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from google.auth.transport.requests import AuthorizedSession
 
-SCORED_BY = "endpoint"
 MAX_INSTANCES = 500
 """In one request, which Vertex AI limits to 1.5 MB."""
 REREAD_SECONDS = 30.0

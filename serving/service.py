@@ -19,9 +19,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flows.errors import VertexError
+from flows.vertex_canary import SCORED_BY
 from serving.answers import Answer
 from serving.breaker import CircuitBreaker
-from serving.endpoint import SCORED_BY, VertexEndpoint
+from serving.endpoint import VertexEndpoint
 from serving.guard import log
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog, prediction_rows
@@ -159,7 +160,7 @@ class Service:
             )
         ]
         if failed:
-            # A pair without a probability is what the canary of a new model is judged by.
+            # By how many there are of these, the canary of a new model is judged.
             unanswered = {"probability": None, "decision": None, "scored_by": None}
             logged = [{**row, **unanswered} for row in logged]
         await self.in_thread(lambda: self.prediction_log.append(logged))

@@ -185,11 +185,18 @@ class VertexService:
         return self._tell(operation)
 
     def ListOperations(self, request: Any) -> operations_pb2.ListOperationsResponse:
+        """In pages of one, the oldest first."""
         answer = operations_pb2.ListOperationsResponse()
-        for operation in self.operations.values():
-            if operation.name.startswith(f"{request.name}/operations/"):
-                operation.polls_left -= 1
-                answer.operations.append(self._tell(operation))
+        found = [
+            operation
+            for operation in self.operations.values()
+            if operation.name.startswith(f"{request.name}/operations/")
+        ]
+        place = int(request.page_token or 0)
+        for operation in found[place : place + 1]:
+            operation.polls_left -= 1
+            answer.operations.append(self._tell(operation))
+        answer.next_page_token = str(place + 1) if place + 1 < len(found) else ""
         return answer
 
     # ModelService

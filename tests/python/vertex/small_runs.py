@@ -25,12 +25,15 @@ from dbt.adapters.bigquery.credentials import BigQueryCredentials
 
 from flows import deploy as deploying
 from flows import ledger
+from flows import vertex as vertexing
 from flows.dbt import Dbt
 from flows.errors import OnedealError
 from flows.settings import Settings
 from flows.vertex import Vertex, VertexSettings
 from tests.python.vertex import small
 
+# Long enough for one more try.
+vertexing.REPEAT_SECONDS = 2
 TOKEN = "ya29.a-secret-token"
 
 

@@ -10,7 +10,7 @@ import pytest
 from flows import ledger
 from flows.deploy import known_pairs_of
 from flows.vertex import VertexSettings
-from flows.vertex_canary import LogFigures, judge, log_figures
+from flows.vertex_canary import LogFigures, VersionFigures, judge, log_figures
 from flows.vertex_endpoint import CanaryRejected, plan, serve
 from flows.warehouse import utc_now
 from tests.python.vertex import small
@@ -23,18 +23,16 @@ EVEN = (10,) * 10
 
 
 def figures(
-    answers: int = 100, errors: int = 0, slow: int = 0, scores: Sequence[int] = EVEN
-) -> LogFigures:
-    return LogFigures(answers, errors, slow, tuple(scores))
+    answers: int = 100, slow: int = 0, scores: Sequence[int] = EVEN, requests: int = 10
+) -> VersionFigures:
+    return VersionFigures(requests, answers, slow, tuple(scores))
 
 
 @pytest.mark.parametrize(
     ("canary", "said"),
     [
         (figures(), ""),
-        (figures(answers=49, errors=49), ""),
-        (figures(errors=1), ""),
-        (figures(errors=2), "2 of 100 of its answers failed; 1.0% are allowed."),
+        (figures(answers=49, slow=49), ""),
         (figures(slow=5), ""),
         (figures(slow=6), "6 of 100 of its answers took more than 1000 ms; 5% may."),
         (figures(scores=(29, 10, 10, 10, 10, 10, 10, 10, 1, 0)), ""),
@@ -42,44 +40,90 @@ def figures(
         (figures(scores=(100, *(0,) * 9)), "elsewhere than the champion's by 0.90"),
     ],
 )
-def test_the_log_is_judged_by_the_limits(canary: LogFigures, said: str) -> None:
-    reasons = judge(B, {A: figures(), B: canary}, SETTINGS)
+def test_the_log_is_judged_by_the_limits(canary: VersionFigures, said: str) -> None:
+    reasons = judge(B, LogFigures({A: figures(), B: canary}), SETTINGS)
     assert (said in " ".join(reasons)) if said else reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("champion", "canary", "failed", "said"),
+    [
+        # A tenth of the traffic is the canary's.
+        (900, 100, 0, ""),
+        (900, 0, 100, "about 100 of its 100 failed; 1.0% are allowed."),
+        (90, 0, 10, "it answered 0 of the other 90 with 10% of the traffic"),
+        (9_000, 800, 200, "about 200 of its 1,000 failed"),
+        # All failed for a while, its own and the champion's.
+        (450, 50, 500, ""),
+        (450, 40, 510, ""),
+        # Chance gave it less; nothing failed.
+        (950, 50, 0, ""),
+        # The champion failed.
+        (800, 100, 100, ""),
+        # Less than a hundredth of its own.
+        (90_000, 9_000, 50, ""),
+        # Too little to tell.
+        (30, 0, 10, ""),
+        (0, 0, 1_000, ""),
+    ],
+)
+def test_who_failed_is_told_by_who_answered(
+    champion: int, canary: int, failed: int, said: str
+) -> None:
+    versions = {A: figures(requests=champion), B: figures(requests=canary)}
+    reasons = judge(B, LogFigures(versions, failed), SETTINGS)
+    assert (said in " ".join(reasons)) if said else reasons == ()
+
+
+def test_a_canary_that_never_answers_is_found_out() -> None:
+    (reason,) = judge(B, LogFigures({A: figures(requests=900)}, 100), SETTINGS)
+    assert reason == (
+        "100 of 1,000 requests failed, and it answered 0 of the other 900 with 10% of the traffic: "
+        "about 100 of its 100 failed; 1.0% are allowed."
+    )
 
 
 def test_without_answers_of_the_champion_scores_are_not_compared() -> None:
     skewed = figures(scores=(100, *(0,) * 9))
-    assert judge(B, {B: skewed}, SETTINGS) == ()
-    assert judge(B, {A: figures(answers=9, scores=(9, *(0,) * 9)), B: skewed}, SETTINGS) == ()
-    assert judge(B, {}, SETTINGS) == ()
+    few = figures(answers=9, scores=(9, *(0,) * 9))
+    assert judge(B, LogFigures({B: skewed}), SETTINGS) == ()
+    assert judge(B, LogFigures({A: few, B: skewed}), SETTINGS) == ()
+    assert judge(B, LogFigures({}), SETTINGS) == ()
 
 
-def log(place: Place, version: str, probability: float | None, ms: float, at: datetime) -> None:
+def log(
+    place: Place, version: str, probability: float | None, ms: float, at: datetime, name: str = "r"
+) -> None:
+    """Thirty requests of two pairs each."""
     with small.open_small(place.settings) as warehouse:
         warehouse.execute(
             f"insert into {warehouse.name('onedeal_serving.prediction_log')} "
-            "(predicted_at, model_version, deal_id, candidate_deal_id, probability, latency_ms) "
-            "select ?, ?, 'd', 'c', ?, ? from range(60)",
-            (at, version, probability, ms),
+            "(request_id, predicted_at, model_version, deal_id, candidate_deal_id, probability, "
+            "latency_ms, scored_by) "
+            "select ? || range // 2, ?, ?, 'd', 'c', ?, ?, ? from range(60)",
+            (name, at, version, probability, ms, None if probability is None else "endpoint"),
         )
 
 
 def test_figures_are_read_of_the_log(place: Place) -> None:
     now = utc_now()
     log(place, B, 0.31, 10, now)
-    log(place, B, None, 2000, now)
+    log(place, B, 0.31, 2000, now, "slow")
     log(place, A, 1.0, 10, now)
+    # Logged under the bundle's version, for want of a better one.
+    log(place, A, None, 10, now, "failed")
     log(place, A, 0.5, 10, now - timedelta(hours=1))
     with small.open_small(place.settings) as warehouse:
         found = log_figures(warehouse, now, SETTINGS)
-    assert found == {
-        A: LogFigures(60, 0, 0, (0,) * 9 + (60,)),
-        B: LogFigures(120, 60, 60, (0, 0, 0, 60, *(0,) * 6)),
+    assert found.versions == {
+        A: VersionFigures(30, 60, 0, (0,) * 9 + (60,)),
+        B: VersionFigures(60, 120, 60, (0, 0, 0, 120, *(0,) * 6)),
     }
+    assert found.failed == 30
 
 
 def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
-    """It soaks for an hour; after ten minutes its answers begin to fail."""
+    """It soaks for an hour; after ten minutes its share of the requests begins to fail."""
     assert place.run("A", "promoted")["error"] is None
     small.train(place.settings, "B")
     small.crown(place.settings, "B", "promoted")
@@ -95,9 +139,10 @@ def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
             assert place.service.by_version() == {A: 50, B: 50}
             assert place.service.aliases() == {"champion": A, "default": A, "candidate": B}
             if len(waits) == 10:
-                log(place, B, None, 10, utc_now())
+                log(place, A, 0.5, 10, utc_now())
+                log(place, A, None, 10, utc_now(), "failed")
 
-        with pytest.raises(CanaryRejected, match="60 of 60 of its answers failed"):
+        with pytest.raises(CanaryRejected, match="about 30 of its 30 failed"):
             serve(
                 vertex,
                 warehouse,

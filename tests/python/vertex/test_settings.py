@@ -71,6 +71,11 @@ def test_the_region_is_that_of_bigquery(
     [
         ({"machine": "n1"}, "there is no setting machine; there are location"),
         ({"canary_percent": 0}, "canary_percent is 0; it must be from 1 to 100"),
+        ({"min_answers": 0}, "min_answers is 0; it must be at least 1"),
+        ({"soak_minutes": "nan"}, "soak_minutes is nan; it must be 0 or more"),
+        ({"previous_hours": "inf"}, "previous_hours is inf; it must be 0 or more"),
+        ({"operation_minutes": 0}, "operation_minutes is 0.0; it must be more than 0"),
+        ({"max_error_share": 1.5}, "max_error_share is 1.5; it must be from 0 to 1"),
         ({"canary_percent": "some"}, "canary_percent is 'some', not a number"),
         ({"model_id": "1-deals"}, "model_id is '1-deals'; it must be up to 63 of a-z"),
         ({"endpoint_id": "Deals"}, "endpoint_id is 'Deals'; it must be up to 63 of a-z"),
