@@ -248,6 +248,10 @@ class Output:
                 ("bundles kept", f"{len(status.bundles)}"),
             ]
         )
+        if status.damaged:
+            self.say()
+            self.say("Damaged files of the prediction service, which were not taken in:")
+            self.lines(map(str, status.damaged))
 
     def endpoint(self, endpoint: EndpointStatus | None) -> None:
         """What is deployed on Vertex AI, and what it costs."""

@@ -4,11 +4,13 @@ DuckDB lets one process use its file, so the service writes Parquet files (`serv
 the flows, which have the warehouse, take them in. On BigQuery the service writes to the tables.
 
 A file is removed when its rows are in the table; rows that are there already, since a run was
-killed between the two or a file came again, are left out.
+killed between the two or a file came again, are left out. One whose content is damaged is set
+aside, for `onedeal status` to tell; one that can't be opened at this moment is left for later.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +26,18 @@ from flows.settings import Settings
 from flows.warehouse import Warehouse, utc_now
 
 DAMAGED = ".damaged"
-"""What the name of a file ends with that could not be read; it is left for a person to look at."""
+"""What the name of a file ends with that is no Parquet; it is left for a person to look at."""
+
+
+UNFINISHED = ".part"
+"""What the name of a file ends with that the service is writing."""
+UNFINISHED_SECONDS = 24 * 60 * 60
+"""After so long it was left by a service that was killed, which has its rows in the queue still."""
 
 
 @dataclass(frozen=True)
 class TakenIn:
-    """Rows that are new in the warehouse. damaged: files that could not be read."""
+    """Rows that are new in the warehouse. damaged: files that were set aside."""
 
     predictions: int = 0
     verdicts: int = 0
@@ -59,7 +67,24 @@ def take_in(settings: Settings, warehouse: Warehouse) -> TakenIn:
     )
     for files in (predictions, verdicts):
         files.remove()
+    for directory in (settings.delivered_predictions_dir, settings.delivered_verdicts_dir):
+        _remove_abandoned(directory)
     return taken
+
+
+def damaged_files(settings: Settings) -> tuple[Path, ...]:
+    """Files that were set aside, of whatever run. What they hold is not in the warehouse."""
+    places = (settings.delivered_predictions_dir, settings.delivered_verdicts_dir)
+    return tuple(path for place in places for path in sorted(place.glob(f"*/*{DAMAGED}")))
+
+
+def _remove_abandoned(directory: Path) -> None:
+    for path in directory.glob(f"*/*{UNFINISHED}"):
+        # It may get its own name, or go, at this moment.
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > UNFINISHED_SECONDS:
+                path.unlink()
+                path.parent.rmdir()
 
 
 class _Files:
@@ -67,6 +92,7 @@ class _Files:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
+        self._read: list[Path] = []
         self.damaged: list[Path] = []
 
     def __bool__(self) -> bool:
@@ -82,12 +108,18 @@ class _Files:
         number = 0
         for path in self._paths:
             try:
-                rows = pq.ParquetFile(path).read()
+                content = path.read_bytes()
+            except OSError:
+                # Too many open files, say: the next run may read it.
+                continue
+            try:
+                rows = pq.ParquetFile(pa.BufferReader(content)).read()
             except (pa.ArrowException, OSError):
-                # One that can't be read must not stop every training from now on.
+                # One that is damaged must not stop every training from now on.
                 self.damaged.append(path.with_suffix(DAMAGED))
                 path.rename(self.damaged[-1])
                 continue
+            self._read.append(path)
             columns = {
                 field.name: rows.column(field.name).cast(field.type)
                 if field.name in rows.schema.names
@@ -103,9 +135,9 @@ class _Files:
 
     def remove(self) -> None:
         """Remove the files that were read, and directories of days that are empty then."""
-        for path in self._paths:
+        for path in self._read:
             path.unlink(missing_ok=True)
-        for directory in {path.parent for path in self._paths}:
+        for directory in {path.parent for path in self._read}:
             # The service may be writing to it.
             with suppress(OSError):
                 directory.rmdir()

@@ -45,7 +45,8 @@ def publish_new_deals(settings: Settings, warehouse: Warehouse) -> int:
     directory = settings.new_deals_dir
     directory.mkdir(parents=True, exist_ok=True)
     newest: datetime = pc.max(deals.column("_ingested_at")).as_py()
-    aside = directory / f".{newest:{_NAME}}.unfinished"
+    # Always the same one: a run that was killed leaves nothing for good.
+    aside = directory / ".unfinished"
     pq.write_table(deals, aside, compression="zstd")
     with aside.open("rb") as file:
         os.fsync(file.fileno())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import bundle, ledger
+from flows.deliveries import damaged_files
 from flows.errors import VertexError, WarehouseDenied, WarehouseLocked
 from flows.ledger import Event
 from flows.lock import Holder, describe, holder, is_locked
@@ -118,7 +119,11 @@ class EndpointStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything `onedeal status` shows. endpoint: None where the target has none."""
+    """Everything `onedeal status` shows.
+
+    endpoint: None where the target has none. damaged: files of predictions and verdicts that could
+    not be read, so that what they hold is not in the warehouse.
+    """
 
     home: Path
     target: str
@@ -132,6 +137,7 @@ class Status:
     latest_report: Path | None
     bundles: tuple[str, ...]
     current_bundle: str | None
+    damaged: tuple[Path, ...]
 
 
 def status(settings: Settings) -> Status:
@@ -175,6 +181,7 @@ def status(settings: Settings) -> Status:
         latest_report=latest if latest.exists() else None,
         bundles=tuple(bundle.bundle_versions(settings)),
         current_bundle=bundle.current_version(settings),
+        damaged=damaged_files(settings),
     )
 
 

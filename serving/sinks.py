@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flows.contract import Table, load_contract
+from flows.deliveries import UNFINISHED
 from flows.profile import target_type
 from flows.settings import Settings
 from serving.durable_queue import sync_directory
@@ -21,7 +22,6 @@ from serving.durable_queue import sync_directory
 SECONDS_BETWEEN_FILES = 30.0
 """Between files of predictions: each has a cost for whoever reads it. Nothing is lost meanwhile."""
 SECONDS_BETWEEN_VERDICTS = 1.0
-UNFINISHED = ".part"
 NO_DAY = date(1970, 1, 1)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,11 +13,12 @@ import pytest
 
 from flows import deliveries
 from flows.dbt import Dbt
-from flows.deliveries import TakenIn, take_in
+from flows.deliveries import UNFINISHED_SECONDS, TakenIn, take_in
 from flows.errors import NothingToDo
 from flows.retrain import check_freshness
 from flows.score import score
 from flows.settings import Settings
+from flows.status import status
 from flows.warehouse import open_warehouse
 from serving.prediction_log import PredictionLog
 from serving.verdicts import Verdicts
@@ -132,6 +136,37 @@ def test_a_file_that_can_not_be_read_stops_nothing(tmp_path: Path) -> None:
     assert taken == TakenIn(predictions=2, damaged=(bad.with_suffix(".damaged"),))
     assert taken.damaged[0].exists()
     assert take(settings) == TakenIn()
+    assert status(settings).damaged == taken.damaged
+
+
+def test_a_file_that_can_not_be_opened_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    deliver(settings, "r1", verdict_at=NOON)
+    before = files(settings)
+
+    def refused(self: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert take(settings) == TakenIn()
+    monkeypatch.undo()
+    assert files(settings) == before
+    assert take(settings) == TakenIn(predictions=2, verdicts=1)
+
+
+def test_what_a_killed_service_left_half_written_goes_in_time(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    deliver(settings, "r1")
+    (good,) = files(settings)
+    parts = [good.with_name(f"{name}.part") for name in ("old", "new")]
+    for part in parts:
+        part.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * UNFINISHED_SECONDS
+    os.utime(parts[0], (two_days_ago, two_days_ago))
+    take(settings)
+    assert [part.exists() for part in parts] == [False, True]
 
 
 def test_half_a_file_is_not_read(tmp_path: Path) -> None:
