@@ -23,6 +23,7 @@ import traceback
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,8 +64,9 @@ class LogState:
 
     rows_waiting, bytes_waiting: kept and not delivered yet; rows_in_memory: those of them that
     would not outlive the process. rows_delivered, rows_lost: since the start; lost are rows for
-    which neither disk nor memory had room. sink_failing_since, disk_failing_since: since when
-    nothing is accepted, None when all is well. last_error: why not.
+    which neither disk nor memory had room, and one for each packet that was damaged, whatever it
+    held. sink_failing_since, disk_failing_since: since when nothing is accepted, None when all is
+    well. last_error: why not.
     """
 
     rows_waiting: int = 0
@@ -141,17 +143,14 @@ class Outbox:
         """
         if not rows:
             return
-        if self._closed:
-            raise OutboxClosed(
-                f"The queue in {self._directory} is closed, since the service stops; ask again "
-                "when it has started."
-            )
+        self._refuse_if_closed()
         ticket = _Ticket(Packet(len(rows), pack(self._sink.schema, rows)))
         with self._arrived_lock:
             self._arrived.append(ticket)
         # Whoever gets the lock first commits for all that have arrived by then.
         with self._commit_lock:
             if not ticket.kept:
+                self._refuse_if_closed()
                 self._commit()
 
     def flush(self, timeout: float = 10.0) -> bool:
@@ -187,8 +186,9 @@ class Outbox:
                 left.rows_waiting - left.rows_in_memory,
             )
         if not self._thread.is_alive():
-            for owned in self._queues():
-                owned.leave()
+            with self._commit_lock:
+                for owned in self._queues():
+                    owned.leave()
 
     @property
     def state(self) -> LogState:
@@ -210,6 +210,13 @@ class Outbox:
         return [*own, *self._adopted]
 
     # --- in, on the callers' threads -------------------------------------------------------------
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise OutboxClosed(
+                f"The queue in {self._directory} is closed, since the service stops; ask again "
+                "when it has started."
+            )
 
     def _commit(self) -> None:
         """Keep all that has arrived. The commit lock is held."""
@@ -328,21 +335,31 @@ class Outbox:
                 self._memory.release()
 
     def _deliver_from(self, owned: OwnedQueue) -> bool:
-        """Whether the sink took every sealed batch."""
+        """Whether the sink took every sealed batch that could be read."""
         queue = owned.queue
-        while (number := queue.oldest()) is not None:
-            if not self._deliver(f"{owned.name}n{number}", queue.read(number)):
+        while True:
+            try:
+                number = queue.oldest()
+                bodies = [] if number is None else queue.read(number)
+            except sqlite3.Error as error:
+                # The others go on.
+                log.warning("the queue %s can't be read at present: %s", owned.directory, error)
+                return True
+            if number is None:
+                return True
+            if not self._deliver(f"{owned.name}n{number}", bodies):
                 return False
             try:
                 queue.remove(number)
             except sqlite3.Error as error:
                 # The queue knows that the batch was delivered, and removes it with the next one.
                 self._disk_fails(error)
-        return True
 
     def _deliver(self, batch_id: str, bodies: Sequence[bytes]) -> bool:
-        """Whether the sink took a batch."""
-        rows = unpack(self._sink.schema, bodies)
+        """Whether the sink took a batch, or there was nothing in it that could be read."""
+        rows = self._unpack(batch_id, bodies)
+        if not rows.num_rows:
+            return True
         try:
             self._sink.write(batch_id, rows)
         except Exception as error:
@@ -353,6 +370,24 @@ class Outbox:
         if self._sink_trouble.ends():
             log.warning("%s takes rows again", self._sink)
         return True
+
+    def _unpack(self, batch_id: str, bodies: Sequence[bytes]) -> pa.Table:
+        """The rows of a batch; packets that can't be unpacked are set aside, not to stop others."""
+        try:
+            return unpack(self._sink.schema, bodies)
+        except (pa.ArrowException, OSError, zlib.error):
+            tables = [unpack(self._sink.schema, [])]
+        for number, body in enumerate(bodies):
+            try:
+                tables.append(unpack(self._sink.schema, [body]))
+            except (pa.ArrowException, OSError, zlib.error) as error:
+                aside = self._directory / f"{batch_id}p{number}.damaged"
+                if not aside.exists():
+                    self._lost += 1
+                    log.critical("a packet is damaged (%s); it is kept as %s", error, aside)
+                    with suppress(OSError):
+                        aside.write_bytes(body)
+        return pa.concat_tables(tables)
 
     def _sink_fails(self, error: Exception) -> None:
         self._failures += 1

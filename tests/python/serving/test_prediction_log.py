@@ -22,7 +22,14 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.durable_queue import LOCK_FILE, QUEUE_FILE, REMOVED_AT_ONCE, DurableQueue, Packet
+from serving.durable_queue import (
+    LOCK_FILE,
+    QUEUE_FILE,
+    REMOVED_AT_ONCE,
+    DurableQueue,
+    OwnedQueue,
+    Packet,
+)
 from serving.outbox import OutboxClosed, RowsRefused, pack, unpack
 from serving.prediction_log import PredictionLog, prediction_rows
 from serving.sinks import FileSink
@@ -494,6 +501,53 @@ def test_a_damaged_queue_is_left_alone_and_stops_nothing(tmp_path: Path) -> None
     assert damaged.with_suffix(".damaged").exists()
     with FileLock(damaged.parent / LOCK_FILE, timeout=0):
         pass
+
+
+def test_a_packet_that_is_damaged_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+    dead = OwnedQueue.make(tmp_path / "queue" / "dead", 1000)
+    good, cut = (pack(SCHEMA, log_rows(name)) for name in ("r1", "r2"))
+    dead.queue.put([Packet(3, b"no packet"), Packet(3, good), Packet(3, cut[: len(cut) // 2])])
+    dead.leave()
+    sink = Refusing(tmp_path / "files")
+    log = open_log(tmp_path, sink)
+    log.append(log_rows("r3"))
+    # However often the others are tried.
+    wait_until(lambda: sink.tries > 2)
+    sink.refuses = False
+    assert log.flush()
+    assert log.state.rows_lost == 2
+    log.close()
+    assert {request for request, _ in counts(tmp_path / "files")} == {"r1", "r3"}
+    aside = sorted((tmp_path / "queue").iterdir())
+    assert [path.read_bytes() for path in aside] == [b"no packet", cut[: len(cut) // 2]]
+    assert {path.suffix for path in aside} == {".damaged"}
+
+
+def test_a_queue_that_can_not_be_read_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = OwnedQueue.make(tmp_path / "queue" / "dead", 1000)
+    dead.queue.put([Packet(3, pack(SCHEMA, log_rows("r1")))])
+    dead.leave()
+    real = DurableQueue.read
+
+    def read(self: DurableQueue, batch: int) -> list[bytes]:
+        file = Path(self._reader.execute("pragma database_list").fetchone()[2])
+        if file.parent.name == "dead":
+            raise sqlite3.OperationalError("disk I/O error")
+        return real(self, batch)
+
+    monkeypatch.setattr(DurableQueue, "read", read)
+    log = open_log(tmp_path)
+    log.append(log_rows("r2"))
+    wait_until(lambda: list((tmp_path / "files").rglob("*.parquet")))
+    log.close()
+    assert {request for request, _ in counts(tmp_path / "files")} == {"r2"}
+    monkeypatch.undo()
+    log = open_log(tmp_path)
+    assert log.flush()
+    log.close()
+    assert {request for request, _ in counts(tmp_path / "files")} == {"r1", "r2"}
 
 
 def test_nothing_personal_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
