@@ -285,7 +285,8 @@ class ChildProcess:
             except subprocess.TimeoutExpired:
                 if self._is_closed.is_set():
                     return 0
-        if code != IN_PROGRESS and not self._is_closed.is_set():
+        # One that was killed, with this service or for want of memory, is for the next start.
+        if code >= 0 and code != IN_PROGRESS and not self._is_closed.is_set():
             self._runs.ended(run.run, code)
         log("trigger_ended", run=run.run, exit_code=code)
         return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import threading
 import time
 import uuid
@@ -161,6 +162,29 @@ def test_a_child_process_runs_retrain_and_its_end_is_recorded(runs: Runs, tmp_pa
         ended = connection.execute("select state, exit_code from runs").fetchall()
     connection.close()
     assert ended == [(ENDED, 0)], log
+
+
+def test_a_run_that_was_killed_is_for_the_next_start(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = ChildProcess(Settings(tmp_path / "home", PROJECT), runs)
+    run, _ = runs.record("1", "2026-08-01")
+    for by_signal, left in ((True, [run.run]), (False, [])):
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", _ending(by_signal))
+            child._run(run)
+        assert [one.run for one in runs.unfinished()] == left
+    child.close()
+
+
+def _ending(by_signal: bool) -> Any:
+    real = subprocess.Popen
+    script = "kill -KILL $$" if by_signal else "exit 1"
+
+    def start(_: list[str], **options: Any) -> Any:
+        return real(["/bin/sh", "-c", script], **options)
+
+    return start
 
 
 def test_a_run_waits_for_another_command_at_work(
