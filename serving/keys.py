@@ -107,11 +107,10 @@ class Keys:
         """
         try:
             text = self._path.read_text(encoding="utf-8")
+            return [Key(**one) for one in json.loads(text)["keys"]]
         except FileNotFoundError:
             return []
-        try:
-            return [Key(**one) for one in json.loads(text)["keys"]]
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(
                 f"{self._path} can't be read: {error}. Restore it, or remove it and make new keys."
             ) from error
@@ -134,17 +133,18 @@ class Keys:
         now = time.monotonic()
         if self._checked_at and now < self._checked_at + REREAD_SECONDS:
             return
-        self._checked_at = now
         try:
             stat = self._path.stat()
             seen: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except FileNotFoundError:
-            seen = "none"
+        except OSError as error:
+            # Where it is not there, no more is said; else `all` says what is wrong with it.
+            seen = type(error).__name__
         if seen != self._seen:
             # A file that can't be read opens nothing: a revoked key must not live on in memory.
             self._open = {}
             self._open = {k.sha256: k.name for k in self.all() if not k.revoked_at}
             self._seen = seen
+        self._checked_at = now
 
     def _writing(self) -> FileLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
