@@ -41,6 +41,8 @@ MATCHING_THREADS = 16
 IO_THREADS = 32
 ENDPOINT_THREADS = 16
 REMEMBERED_REQUESTS = 50_000
+REMEMBERED_PAIRS = 500_000
+"""Of the remembered requests, so many pairs at the most: some 130 MB."""
 """Requests that a verdict can name without naming the pair."""
 
 UNTIMED = "no request, no time"
@@ -271,7 +273,8 @@ class Service:
             raise Problem(
                 404,
                 f"request_id: this service remembers no such answer (it keeps the last "
-                f"{REMEMBERED_REQUESTS:,} since its start). Name deal_id_a and deal_id_b instead.",
+                f"{REMEMBERED_REQUESTS:,} since its start, or fewer large ones). Name deal_id_a "
+                "and deal_id_b instead.",
             )
         named = verdict.candidate_deal_id
         fitting = [(deal, one) for deal, one in matches if named is None or one == named]
@@ -354,16 +357,21 @@ class _Asked:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[tuple[str, str], ...]] = OrderedDict()
+        self._pairs = 0
 
     def put(self, request_id: str, answers: Sequence[Answer], floor: float) -> None:
-        self._known[request_id] = tuple(
+        self._pairs -= len(self._known.pop(request_id, ()))
+        pairs = tuple(
             (answer.deal_id, match.candidate_deal_id)
             for answer in answers
             for match in answer.matches
             if match.probability >= floor
         )
-        if len(self._known) > REMEMBERED_REQUESTS:
-            self._known.popitem(last=False)
+        self._known[request_id] = pairs
+        self._pairs += len(pairs)
+        while len(self._known) > REMEMBERED_REQUESTS or self._pairs > REMEMBERED_PAIRS:
+            _, forgotten = self._known.popitem(last=False)
+            self._pairs -= len(forgotten)
 
     def get(self, request_id: str) -> tuple[tuple[str, str], ...] | None:
         return self._known.get(request_id)
