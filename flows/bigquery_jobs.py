@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as JobTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -83,6 +83,8 @@ class Jobs:
     target: str
     credentials: BigQueryCredentials
     labels: dict[str, str]
+    _failed_loads: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    """Of each load that failed so far, the number of its last try."""
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> RowIterator:
         """Run a statement or a script. Read the rows within `errors_named`."""
@@ -170,7 +172,7 @@ class Jobs:
             )
 
         with self.errors_named():
-            for number in itertools.count(1):
+            for number in itertools.count(self._failed_loads.get(name, 0) + 1):
                 job_id = f"onedeal_{name}_{number}"
                 # The first is started without asking, since it is new nearly always.
                 job = self._job(job_id) if number > 1 else None
@@ -182,8 +184,11 @@ class Jobs:
                         job, is_ours = self._existing(job_id), False
                 try:
                     job.result(retry=self._retry, timeout=self._job_seconds + REQUEST_SECONDS)
+                    self._failed_loads.pop(name, None)
                     return
                 except GoogleAPICallError:
+                    if job.error_result:
+                        self._failed_loads[name] = number
                     if is_ours or not job.error_result:
                         raise
 

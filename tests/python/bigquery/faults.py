@@ -23,12 +23,13 @@ BROKEN = "broken"
 class Faults:
     """faults: what becomes of the next requests that start a job; then all is well.
 
-    starts: how many there were.
+    starts: how many there were. requests: all there were, of whatever kind.
     """
 
     endpoint: str = ""
     faults: list[str] = field(default_factory=list)
     starts: int = 0
+    requests: int = 0
 
 
 @contextmanager
@@ -43,6 +44,7 @@ def faulty(target: str) -> Iterator[Faults]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             fault = None
+            found.requests += 1
             if self.command == "POST" and "/jobs" in self.path:
                 found.starts += 1
                 fault = found.faults.pop(0) if found.faults else None

@@ -93,6 +93,24 @@ def test_jobs_that_failed_do_not_stand_in_the_way(settings: Settings) -> None:
     assert set(logged(settings).values()) == {1}
 
 
+def test_a_load_that_keeps_failing_asks_no_more_each_time(
+    settings: Settings, network: Faults
+) -> None:
+    rows = unpack(SCHEMA, [pack(SCHEMA, log_rows("r1"))])
+    sink = prediction_delivery(settings).sink
+    asked = []
+    # There is no table.
+    for _ in range(6):
+        before = network.requests
+        with pytest.raises(WarehouseError, match="onedeal_serving"):
+            sink.write("b1", rows)
+        asked.append(network.requests - before)
+    assert asked[-1] <= asked[1]
+    make_tables(settings)
+    sink.write("b1", rows)
+    assert set(logged(settings).values()) == {1}
+
+
 def test_verdicts_become_labels(settings: Settings, network: Faults) -> None:
     make_tables(settings)
     began = utc_now()
