@@ -78,19 +78,20 @@ def evaluate(
     with writer_lock(settings, "evaluate"):
         pairs = run("read", read_pairs, settings, labels, mapping, split)
         with open_warehouse(settings) as warehouse:
-            crowned = ledger.champion(ledger.read(warehouse))
-        if crowned is None:
+            has_champion = ledger.champion(ledger.read(warehouse)) is not None
+        if not has_champion:
             raise NothingToDo(
                 "There is no champion to evaluate yet. Ingest deals and labels, then run "
                 "`onedeal retrain`."
             )
         dbt = Dbt(settings, on_node=on_node)
-        run("converge", converge, settings, dbt, settings.run_id)
+        champion = run("converge", converge, settings, dbt, settings.run_id).champion
+        assert champion is not None
         run("predict", predict_pairs, settings, dbt, pairs)
         with open_warehouse(settings) as warehouse:
             if out is not None:
                 write_predictions(warehouse, pairs, out)
-            return _read_metrics(warehouse, crowned.model_version, _contradictions(pairs))
+            return _read_metrics(warehouse, champion, _contradictions(pairs))
 
 
 def read_pairs(

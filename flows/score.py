@@ -53,20 +53,21 @@ def score(
     with writer_lock(settings, "score"):
         with open_warehouse(settings) as warehouse:
             take_in(settings, warehouse)
-            crowned = ledger.champion(ledger.read(warehouse))
-        if crowned is None:
+            has_champion = ledger.champion(ledger.read(warehouse)) is not None
+        if not has_champion:
             raise NothingToDo(
                 "There is no champion to score with yet. Ingest deals and labels, then run "
                 "`onedeal retrain`."
             )
-        run("converge", converge, settings, dbt, settings.run_id)
+        champion = run("converge", converge, settings, dbt, settings.run_id).champion
+        assert champion is not None
         run("features", build_pairs, dbt)
         run("score", score_pairs, settings, dbt)
         run("refresh", refresh_bundle, settings, dbt)
         if wants_batch(settings):
             run("batch", predict_in_batch, settings)
         with open_warehouse(settings) as warehouse:
-            return read_scores(warehouse, crowned.model_version)
+            return read_scores(warehouse, champion)
 
 
 def build_pairs(dbt: Dbt) -> None:
