@@ -280,15 +280,20 @@ def needs_scoring(settings: Settings, champion: str) -> bool:
         )
 
 
+def forget_scores(settings: Settings) -> None:
+    """Let the next run score all pairs, whatever becomes of this one."""
+    _scored_note(settings).unlink(missing_ok=True)
+
+
 def score_pairs(settings: Settings, dbt: Dbt) -> None:
     """Score all candidate pairs with the champion; group duplicates; fill the review queue."""
     with open_warehouse(settings) as warehouse:
         crowned = ledger.champion(ledger.read(warehouse))
-    note = _scored_note(settings)
-    # Taken away first and written last: without it, the next run scores again.
-    note.unlink(missing_ok=True)
+    # The note is taken away first and written last: without it, the next run scores again.
+    forget_scores(settings)
     dbt.build("score all pairs", INFERENCE)
     if crowned is not None:
+        note = _scored_note(settings)
         aside = note.with_suffix(".tmp")
         aside.write_text(json.dumps({"model_version": crowned.model_version}), encoding="utf-8")
         os.replace(aside, note)

@@ -29,6 +29,7 @@ from flows.deploy import (
     converge,
     deploy,
     drop_old_versions,
+    forget_scores,
     refresh_bundle,
     score_pairs,
     write_run_report,
@@ -469,6 +470,8 @@ def decide(
         if other.model_version != version
     ]
     verdict = PROMOTED if decision.promote else REJECTED
+    # The pairs are new, whoever is to score them; after this, nothing is new to the next run.
+    forget_scores(settings)
     with open_warehouse(settings) as warehouse:
         ledger.record(warehouse, run_id, [*others, Entry(version, verdict, details)])
     return decision

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from flows import bundle, ledger
 from flows.dbt import Dbt, OnNode
-from flows.deploy import converge, deploy, has_model, refresh_bundle, score_pairs
+from flows.deploy import (
+    converge,
+    deploy,
+    has_model,
+    needs_scoring,
+    refresh_bundle,
+    score_pairs,
+)
 from flows.errors import BundleError, InputRejected, NothingToDo, VertexError
 from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
 from flows.lock import writer_lock
@@ -44,10 +51,10 @@ def rollback(
     version: the model version to go back to; by default the champion before the present one.
     by: who asked for it, for the ledger.
 
-    Where an earlier rollback was interrupted after its ledger event, a rollback without a version
-    finishes that one, and goes no further back. Raises NothingToDo when there is no earlier
-    champion or the version is champion already, InputRejected when the version never was champion
-    or its model or bundle is gone.
+    Where an earlier rollback was interrupted after its ledger event, a rollback without a version,
+    or to the same one, finishes that, and goes no further back. Raises NothingToDo when there is no
+    earlier champion or the version is champion already, InputRejected when the version never was
+    champion or its model or bundle is gone.
     """
     settings = settings.for_run("rollback")
     run_id = settings.run_id
@@ -58,11 +65,13 @@ def rollback(
         if crowned is None:
             raise NothingToDo("There is no champion yet, so there is nothing to roll back.")
         before = crowned.model_version
-        unfinished = crowned.event == ROLLED_BACK and not ledger.is_deployed(events)
-        if unfinished and version in (None, before):
-            repaired = run("converge", converge, settings, dbt, run_id).changes
+        if (
+            crowned.event == ROLLED_BACK
+            and version in (None, before)
+            and _is_unfinished(settings, events, before)
+        ):
             came_from = crowned.details.get("rolled_back_from")
-            return ChampionChange(came_from, before, repaired)
+            return _finish(settings, dbt, run, came_from, before)
         if version is None:
             target = ledger.previous_champion(events)
             if target is None:
@@ -99,8 +108,9 @@ def promote(
 ) -> ChampionChange:
     """Make a version champion against the gate's decision; the ledger records who and why.
 
-    Raises InputRejected when the gate never judged the version, its model or bundle is gone, or the
-    reason is empty; NothingToDo when it is the champion already.
+    Where its promotion was interrupted after the ledger event, this finishes it. Raises
+    InputRejected when the gate never judged the version, its model or bundle is gone, or the reason
+    is empty; NothingToDo when it is the champion already.
     """
     settings = settings.for_run("promote")
     run_id = settings.run_id
@@ -122,7 +132,10 @@ def promote(
             raise InputRejected(
                 f"The gate never judged {version}. Versions that it judged: {_listed(judged)}."
             )
-        if version == before and not ledger.kept_off(events, version):
+        if crowned is not None and version == before and not ledger.kept_off(events, version):
+            if _is_unfinished(settings, events, version):
+                came_from = crowned.details.get("champion")
+                return _finish(settings, dbt, run, came_from, version)
             raise NothingToDo(f"{version} is the champion already.")
         _check_deployable(settings, version)
         _check_servable(settings, version, ledger.latest_details(events, version)["model_type"])
@@ -153,6 +166,18 @@ def _crown(
     run("score", score_pairs, settings, dbt)
     run("refresh", refresh_bundle, settings, dbt)
     return ChampionChange(before, entry.model_version, ())
+
+
+def _is_unfinished(settings: Settings, events: list[Event], champion: str) -> bool:
+    """Whether a command that made it champion was killed before it had deployed it and scored."""
+    return not ledger.is_deployed(events) or needs_scoring(settings, champion)
+
+
+def _finish(
+    settings: Settings, dbt: Dbt, run: StepRunner, came_from: str | None, champion: str
+) -> ChampionChange:
+    done = run("converge", converge, settings, dbt, settings.run_id)
+    return ChampionChange(came_from, done.champion or champion, done.changes)
 
 
 def _record(settings: Settings, run_id: str, entry: Entry) -> None:

@@ -1,6 +1,7 @@
 """Runs flows in processes that kill themselves at a named point; driven by `test_interrupted.py`.
 
-A request comes in as a line of JSON: `home`, `flow` (`retrain` or `rollback`), and `kill`, where:
+A request comes in as a line of JSON: `home`, `flow` (`retrain`, `rollback` or `promote VERSION`),
+`gate` (`rejects`, or nothing), and `kill`, where:
 
 * `after STEP`: when the flow's step has ended
 * `node NAME`: when dbt has ended a node, amid its other nodes
@@ -20,12 +21,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flows import gate
 from flows.dbt import Dbt, NodeResult
 from flows.retrain import retrain
-from flows.rollback import rollback
+from flows.rollback import promote, rollback
 from flows.settings import Settings
 from tests.python import quick_dbt
 
@@ -54,6 +57,10 @@ def run(request: dict[str, Any], answer: int) -> None:
     if point == "call":
         setattr(importlib.import_module(where[0]), where[1], die)
 
+    if request.get("gate"):
+        decide = gate.decide
+        vars(gate)["decide"] = lambda *given, **more: replace(decide(*given, **more), promote=False)
+
     def step_runner(name: str, step: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         result = step(*args, **kwargs)
         if point == "after" and where == [name]:
@@ -69,7 +76,13 @@ def run(request: dict[str, Any], answer: int) -> None:
         result = retrain(settings, run=step_runner, on_node=on_node)
         ended: dict[str, Any] = {"outcome": result.outcome, "repaired": result.repaired}
     else:
-        change = rollback(settings, run=step_runner, on_node=on_node)
+        flow, *version = request["flow"].split()
+        if flow == "rollback":
+            change = rollback(settings, run=step_runner, on_node=on_node)
+        else:
+            change = promote(
+                settings, *version, reason="a test", by="me", run=step_runner, on_node=on_node
+            )
         ended = {"outcome": f"{change.before} -> {change.after}", "repaired": change.repaired}
     os.write(answer, json.dumps(ended).encode())
 

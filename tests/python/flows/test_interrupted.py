@@ -67,9 +67,11 @@ def run() -> Iterator[Run]:
         text=True,
     ) as driver:
 
-        def ask(settings: Settings, kill: str = "", flow: str = "retrain") -> dict[str, Any]:
+        def ask(
+            settings: Settings, kill: str = "", flow: str = "retrain", gate: str = ""
+        ) -> dict[str, Any]:
             assert driver.stdin is not None and driver.stdout is not None
-            request = {"home": str(settings.home), "flow": flow, "kill": kill}
+            request = {"home": str(settings.home), "flow": flow, "kill": kill, "gate": gate}
             driver.stdin.write(json.dumps(request) + "\n")
             driver.stdin.flush()
             answer: dict[str, Any] = json.loads(driver.stdout.readline())
@@ -88,6 +90,15 @@ def champion_of(settings: Settings) -> str:
     crowned = ledger.champion(events_of(settings))
     assert crowned is not None
     return crowned.model_version
+
+
+def scored_by(settings: Settings) -> list[str]:
+    """Whose the scores are."""
+    with open_warehouse(settings) as warehouse:
+        rows = warehouse.query(
+            f"select distinct model_version from {MODEL_SCHEMA}.deal_predictions"
+        )
+    return [row["model_version"] for row in rows]
 
 
 def assert_serving(settings: Settings, *champions: str) -> None:
@@ -231,12 +242,42 @@ def test_a_killed_rollback_is_finished_and_goes_no_further_back(
     first = champion_of(settings)
     assert first != second
     assert_serving(settings, first, second)
-    if point != "after deploy":
-        assert run(settings, flow="rollback")["outcome"] == f"{second} -> {first}"
-    else:
-        assert run(settings)["outcome"] == "not_fresh"
+    assert run(settings, flow="rollback")["outcome"] == f"{second} -> {first}"
     assert_serving(settings, first)
+    assert scored_by(settings) == [first]
+
+
+@pytest.mark.parametrize("point", ["after record", "after deploy"])
+def test_a_killed_promotion_is_finished_by_the_same_command(
+    run: Run, home_at: Callable[[str], Settings], point: str
+) -> None:
+    settings = home_at("second")
+    second = champion_of(settings)
     with open_warehouse(settings) as warehouse:
-        assert warehouse.query(
-            f"select distinct model_version from {MODEL_SCHEMA}.deal_predictions"
-        ) == [{"model_version": first}]
+        first = ledger.previous_champion(ledger.read(warehouse))
+    assert first is not None
+    run(settings, kill=point, flow=f"promote {first}")
+    assert champion_of(settings) == first
+    assert_serving(settings, first, second)
+    assert run(settings, flow=f"promote {first}")["outcome"] == f"{second} -> {first}"
+    assert bundle.current_version(settings) == first
+    assert scored_by(settings) == [first]
+
+
+def test_a_run_killed_after_a_rejection_leaves_the_new_pairs_to_the_next(
+    run: Run, home_at: Callable[[str], Settings]
+) -> None:
+    """Nothing is new to it any more, since the rejection was a decision about the new deals."""
+    settings = home_at("ready")
+    champion = champion_of(settings)
+    run(settings, kill="after decide", gate="rejects")
+    again = run(settings)
+    assert again["outcome"] == "not_fresh"
+    assert f"scored all pairs with {champion}" in again["repaired"]
+    with open_warehouse(settings) as warehouse:
+        (unscored,) = warehouse.query(
+            f"select count(*) as n from {MODEL_SCHEMA}.deal_pair_features as pairs "
+            f"left join {MODEL_SCHEMA}.deal_predictions as scores "
+            "on pairs.pair_id = scores.pair_id where scores.pair_id is null"
+        )
+    assert unscored["n"] == 0
