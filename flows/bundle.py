@@ -43,6 +43,7 @@ MANIFEST = "bundle.json"
 MODEL_FILE = "model.json"
 WORDS_FILE = "words.json"
 UNFINISHED = ".unfinished-"
+REPLACED = "replaced-"
 
 RELATIONS = {
     "tokens": "int_deals__tokens",
@@ -188,7 +189,7 @@ def write_bundle(
     _fsync(aside)
     check(aside)
     if final.exists():
-        replaced = settings.bundles_dir / f"{UNFINISHED}replaced-{model_version}"
+        replaced = settings.bundles_dir / f"{UNFINISHED}{REPLACED}{model_version}"
         shutil.rmtree(replaced, ignore_errors=True)
         os.rename(final, replaced)
         os.rename(aside, final)
@@ -310,12 +311,18 @@ def remove_bundle(settings: Settings, model_version: str) -> None:
 
 
 def remove_unfinished(settings: Settings) -> list[str]:
-    """Remove what a killed process left half-written, and return the names."""
+    """Remove what a killed process left half-written, and return the names.
+
+    A bundle that it had moved out of the way of a new one, which then did not come, goes back.
+    """
     if not settings.bundles_dir.is_dir():
         return []
     left = [p for p in settings.bundles_dir.iterdir() if p.name.startswith(UNFINISHED)]
     for path in left:
-        if path.is_symlink() or path.is_file():
+        version = path.name.removeprefix(f"{UNFINISHED}{REPLACED}")
+        if version != path.name and not bundle_path(settings, version).exists():
+            os.rename(path, bundle_path(settings, version))
+        elif path.is_symlink() or path.is_file():
             path.unlink()
         else:
             shutil.rmtree(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,21 @@ def test_what_a_killed_process_left_is_removed(settings: Settings) -> None:
     assert bundle_versions(settings) == kept
     for version in kept:
         read_bundle(bundle_path(settings, version))
+
+
+def test_a_bundle_that_was_moved_for_one_that_did_not_come_goes_back(settings: Settings) -> None:
+    version = current_version(settings)
+    assert version is not None
+    path = bundle_path(settings, version)
+    aside = settings.bundles_dir / f".unfinished-replaced-{version}"
+    path.rename(aside)
+    assert remove_unfinished(settings) == [f"replaced-{version}"]
+    read_bundle(path)
+    # Where the new one came, the old one is not needed.
+    shutil.copytree(path, aside)
+    remove_unfinished(settings)
+    assert not aside.exists()
+    read_bundle(path)
 
 
 def test_a_bundle_is_replaced_and_removed_whole(settings: Settings) -> None:
