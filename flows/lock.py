@@ -17,6 +17,9 @@ from pathlib import Path
 from flows.errors import RunInProgress
 from flows.settings import Settings
 
+WAIT_SECONDS = 5.0
+"""How long to wait for another process that has the lock: a status may have it."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -31,13 +34,14 @@ class Holder:
 def writer_lock(settings: Settings, command: str) -> Iterator[None]:
     """Hold the lock that every writer takes, for the length of the block.
 
-    The operating system frees it when the process ends, however it ends. Raises RunInProgress at
-    once when another process holds it; the message names that process and its command.
+    The operating system frees it when the process ends, however it ends. Raises RunInProgress when
+    another process holds it for longer than a status takes; the message names that process and its
+    command.
     """
     from filelock import FileLock, Timeout
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(settings.lock_path, timeout=0)
+    lock = FileLock(settings.lock_path, timeout=WAIT_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:
@@ -53,19 +57,35 @@ def writer_lock(settings: Settings, command: str) -> Iterator[None]:
         lock.release()
 
 
-def is_locked(settings: Settings) -> bool:
-    """Whether a process holds the lock at this moment."""
+@contextmanager
+def writers_kept_away(settings: Settings) -> Iterator[bool]:
+    """Let no writer begin for the length of the block; False where one is at work already.
+
+    DuckDB lets one process use its file: whoever only reads must not have it open when a writer
+    that had closed it for a moment opens it again.
+    """
     from filelock import FileLock, Timeout
 
     if not settings.lock_path.exists():
-        return False
-    lock = FileLock(settings.lock_path, timeout=0)
+        yield True
+        return
+    # Who reads has it for a moment only, and says nothing of itself.
+    lock = FileLock(settings.lock_path, timeout=0 if holder(settings) else WAIT_SECONDS)
     try:
         lock.acquire()
     except Timeout:
-        return True
-    lock.release()
-    return False
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def is_locked(settings: Settings) -> bool:
+    """Whether a process holds the lock at this moment."""
+    with writers_kept_away(settings) as is_quiet:
+        return not is_quiet
 
 
 def holder(settings: Settings) -> Holder | None:

@@ -12,7 +12,7 @@ from flows import bundle, ledger
 from flows.deliveries import damaged_files
 from flows.errors import VertexError, WarehouseDenied, WarehouseLocked
 from flows.ledger import Event
-from flows.lock import Holder, describe, holder, is_locked
+from flows.lock import Holder, describe, holder, is_locked, writers_kept_away
 from flows.profile import target_type
 from flows.settings import Settings
 from flows.vertex import open_vertex
@@ -146,27 +146,31 @@ def status(settings: Settings) -> Status:
     What jobs cost is read of BigQuery's job statistics; without the permission to see those, the
     status says so.
 
-    Raises WarehouseLocked when another process has the warehouse open at this moment.
+    Raises WarehouseLocked when another process has the DuckDB file: a command that writes, from its
+    beginning to its end, or a program that is not onedeal.
     """
-    running = holder(settings) if is_locked(settings) else None
+    if target_type(settings) == "duckdb":
+        with writers_kept_away(settings) as is_quiet:
+            if not is_quiet:
+                raise WarehouseLocked(
+                    f"{describe(holder(settings))} is at work, and DuckDB lets one process at a "
+                    f"time use {settings.warehouse_path}. Ask again when it has ended."
+                )
+            return _read(settings, None, settings.warehouse_path.exists())
+    return _read(settings, holder(settings) if is_locked(settings) else None, True)
+
+
+def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> Status:
     events: list[Event] = []
     data = DataStatus(0, 0, None, None, 0, 0, 0)
     scores = ScoreStatus(None, None, None)
     costs = CostStatus(())
-    if target_type(settings) != "duckdb" or settings.warehouse_path.exists():
-        try:
-            with open_warehouse(settings, read_only=True) as warehouse:
-                events = ledger.read(warehouse)
-                data = _data(warehouse, events)
-                scores = _scores(warehouse)
-                costs = read_costs(warehouse)
-        except WarehouseLocked as error:
-            if running is None:
-                raise
-            raise WarehouseLocked(
-                f"{describe(running)} is at work, and DuckDB lets one process at a time use "
-                f"{settings.warehouse_path}. Ask again when it has ended."
-            ) from error
+    if has_warehouse:
+        with open_warehouse(settings, read_only=True) as warehouse:
+            events = ledger.read(warehouse)
+            data = _data(warehouse, events)
+            scores = _scores(warehouse)
+            costs = read_costs(warehouse)
     latest = settings.reports_dir / "latest.html"
     return Status(
         home=settings.home,

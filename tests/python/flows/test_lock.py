@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from flows.errors import RunInProgress
-from flows.lock import holder, is_locked, writer_lock
+from flows.lock import holder, is_locked, writer_lock, writers_kept_away
 from flows.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -63,3 +65,23 @@ def test_an_unreadable_note_is_no_obstacle(tmp_path: Path) -> None:
     assert holder(settings) is None
     with writer_lock(settings, "retrain"):
         assert holder(settings) is not None
+
+
+def test_a_writer_waits_for_one_who_only_reads(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    with writer_lock(settings, "score"), writers_kept_away(settings) as is_quiet:
+        assert not is_quiet
+    began = threading.Event()
+
+    def read() -> None:
+        with writers_kept_away(settings) as is_quiet:
+            assert is_quiet
+            began.set()
+            time.sleep(0.3)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert began.wait(10)
+    with writer_lock(settings, "retrain"):
+        reader.join(10)
+        assert not reader.is_alive()
