@@ -26,6 +26,9 @@ EXIT_CODES = (
 )
 
 
+STOPPED = "Stopped. The champion stays; the next command finishes or clears up what was begun."
+
+
 class Commands(TyperGroup):
     """Turns expected errors into one message and an exit code, and unexpected ones into a log."""
 
@@ -46,7 +49,14 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt:
+            _stderr(STOPPED)
+            raise typer.Exit(130) from None
         except Exception as error:
+            if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
+                # DuckDB's words for Ctrl-C.
+                _stderr(STOPPED)
+                raise typer.Exit(130) from None
             # Usage errors are the library's own, and it shows them well.
             if hasattr(error, "exit_code"):
                 raise

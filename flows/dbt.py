@@ -172,6 +172,9 @@ class Dbt:
             _close_warehouse()
         if outcome.success:
             return outcome.result
+        if outcome.exception is not None and not isinstance(outcome.exception, Exception):
+            # A person stopped it (Ctrl-C).
+            raise outcome.exception
         results = getattr(outcome.result, "results", None)
         if results is None:
             reason = str(outcome.exception or "; ".join(errors) or "no reason given").strip()

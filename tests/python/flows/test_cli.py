@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flows import ledger
+from flows.cli import STOPPED
+from flows.lock import holder
 from flows.settings import Settings
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
 
@@ -84,12 +88,34 @@ def test_the_second_of_two_writers_refuses(home_at: HomeAt) -> None:
     ) as other:
         assert other.stdin is not None and other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        for command in (["retrain"], ["score"], ["rollback"]):
+        for command in (["retrain"], ["score"], ["rollback"], ["status"]):
             told = onedeal(settings, *command)
             assert told.returncode == 5
             assert f"`onedeal retrain` (process {other.pid}" in told.stderr
             assert "Traceback" not in told.stderr
         other.stdin.close()
+
+
+def test_a_person_who_stops_it_is_told_what_is_left(home_at: HomeAt) -> None:
+    settings = home_at("ready")
+    champion = champion_of(settings)
+    command = [sys.executable, "-m", "flows.cli", "retrain"]
+    environment = {**os.environ, "ONEDEAL_HOME": str(settings.home)}
+    for seconds in (0.3, 2.0):
+        with subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            # It has begun when it has the lock.
+            while holder(settings) is None:
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate()
+        assert process.returncode == 130
+        assert said.decode().endswith(f"{STOPPED}\n")
+        assert "Traceback" not in said.decode()
+        assert champion_of(settings) == champion
 
 
 @pytest.mark.parametrize(
