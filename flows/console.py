@@ -314,6 +314,8 @@ class Output:
             if champion.metrics.get(key) is not None:
                 rows.append((name, f"{number(champion.metrics[key])} when it was judged"))
         rows.append(("the one before it", champion.previous or "none"))
+        if champion.kept_off:
+            rows.append(("kept off the endpoint", " ".join(champion.kept_off)))
         if not champion.deployed:
             rows.append(("deployment", "not finished; the next run finishes it"))
         return rows

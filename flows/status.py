@@ -27,7 +27,8 @@ class ChampionStatus:
     """The champion: since when, by which event, its threshold, and its figures when judged.
 
     by, reason: who made it champion by hand and why; None where the gate did. deployed: whether its
-    deployment was finished. previous: the version a plain rollback goes back to.
+    deployment was finished. kept_off: why it does not serve on Vertex AI, where it failed there.
+    previous: the version a plain rollback goes back to.
     """
 
     model_version: str
@@ -39,6 +40,7 @@ class ChampionStatus:
     by: str | None
     reason: str | None
     deployed: bool
+    kept_off: tuple[str, ...]
     previous: str | None
 
 
@@ -204,6 +206,7 @@ def _champion(events: Sequence[Event]) -> ChampionStatus | None:
         by=details.get("by") or None,
         reason=details.get("reason") or None,
         deployed=ledger.is_deployed(events),
+        kept_off=ledger.kept_off(events, crowned.model_version),
         previous=ledger.previous_champion(events),
     )
 

@@ -250,6 +250,7 @@ def test_status_tells_what_waits_and_who_promoted(home_at: HomeAt) -> None:
     assert found.champion is not None
     assert (found.champion.by, found.champion.reason) == ("ann", "better than nothing")
     assert found.champion.deployed and found.champion.previous is None
+    assert found.champion.kept_off == ()
     assert found.data.new_deals == 200
     assert found.data.new_labels > 900
     assert [run.event for run in found.runs] == ["promoted", "rejected"]
