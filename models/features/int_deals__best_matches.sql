@@ -13,9 +13,15 @@ compared as (
 
 ),
 
-now as (
+-- As in `int_deals__candidate_pairs`. No pair tells it where a deal lost its pairs and none was made.
+newest as (
 
-    select max(changed_at) as changed_at from compared
+    select max(changed_at) as changed_at
+    from (
+        select changed_at from {{ ref('int_deals__tokens') }}
+        union all
+        select changed_at from {{ ref('stg_crm__deal_labels') }}
+    ) as changes
 
 ),
 
@@ -41,14 +47,14 @@ final as (
         coalesce(best_matches.best_likeness, {{ no_likeness() }}) as best_likeness,
         best_matches.best_deal_id,
         coalesce(best_matches.second_likeness, {{ no_likeness() }}) as second_likeness,
-        now.changed_at
+        newest.changed_at
 
     from best_matches
     full join known
         on
             best_matches.deal_id = known.deal_id
             and best_matches.other_source = known.other_source
-    cross join now
+    cross join newest
 
     where
         coalesce(best_matches.best_likeness, {{ no_likeness() }}) <> coalesce(known.best_likeness, -1)
@@ -65,10 +71,10 @@ final as (
         best_matches.best_likeness,
         best_matches.best_deal_id,
         best_matches.second_likeness,
-        now.changed_at
+        newest.changed_at
 
     from best_matches
-    cross join now
+    cross join newest
 
 )
 {% endif %}

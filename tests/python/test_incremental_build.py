@@ -209,3 +209,33 @@ def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> 
     rollback(settings)
     versions = {row["model_version"] for row in predictions(settings)}
     assert len(versions) == 1 and versions != {row["model_version"] for row in scored}
+
+
+def test_a_deal_that_only_leaves_has_its_partners_scored_anew(
+    home_at: Callable[[str], Settings],
+) -> None:
+    settings = home_at("second")
+    with open_warehouse(settings) as warehouse:
+        # The best match of a deal with others, which lose a rival.
+        best = warehouse.query(
+            "select best_deal_id from onedeal.int_deals__best_matches "
+            "where second_likeness >= 0 and best_deal_id not in ("
+            "select deal_id_a from onedeal.stg_crm__deal_labels "
+            "union all select deal_id_b from onedeal.stg_crm__deal_labels) "
+            "order by best_likeness - second_likeness desc, best_deal_id limit 1"
+        )
+    gone = best[0]["best_deal_id"]
+    before = {row["pair_id"]: row for row in predictions(settings)}
+    at = datetime(2030, 1, 1)
+    land(settings, [{"deal_id": gone, "deal_name": "qqxyz", "updated_at": at}], at)
+    score(settings)
+    scored = predictions(settings)
+    assert {row["pair_id"] for row in scored} == {
+        pair_id
+        for pair_id, row in before.items()
+        if gone not in (row["deal_id_a"], row["deal_id_b"])
+    }
+    Dbt(settings).build("score everything", ["deal_predictions"], full_refresh=True)
+    anew = [row["probability"] for row in predictions(settings)]
+    assert anew == pytest.approx([row["probability"] for row in scored], rel=1e-12)
+    assert any(before[row["pair_id"]]["probability"] != row["probability"] for row in scored)

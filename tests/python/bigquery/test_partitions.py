@@ -39,7 +39,8 @@ AGAINST_ALL = {
     # The deals of both sides of the new pairs, and which pairs are no more.
     ("int_pairs__compared", "int_deals__tokens"),
     ("int_pairs__compared", "int_deals__candidate_pairs"),
-    # How alike each deal's best matches are, and which pairs that changes.
+    # How alike each deal's best matches are, since when, and which pairs that changes.
+    ("int_deals__best_matches", "int_deals__tokens"),
     ("int_deals__best_matches", "int_pairs__compared"),
     ("deal_predictions", "int_pairs__compared"),
 }
