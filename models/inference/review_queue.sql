@@ -36,16 +36,16 @@ unlabelled as (
 
 ),
 
--- A pair's place among the likeliest, in multiples of the pairs that are called duplicates.
+-- A pair's place among the likeliest, in multiples of the pairs that are called duplicates. Judged ones count: when
+-- all that are called duplicates have been judged, the next are those just below the threshold.
 placed as (
 
     select
         pair_id,
-        match_weight,
         row_number() over (order by probability desc, pair_id asc)
         / nullif(sum(case when is_predicted_duplicate then 1 else 0 end) over (), 0) as place
 
-    from unlabelled
+    from predictions
 
 ),
 
@@ -69,27 +69,28 @@ random_pairs as (
 likely_pairs as (
 
     select
-        pair_id,
-        match_weight,
+        unlabelled.pair_id,
+        unlabelled.match_weight,
         case
             {% for stratum in strata %}
-            when place <= {{ stratum.upto }} then '{{ stratum.reason }}'
+            when placed.place <= {{ stratum.upto }} then '{{ stratum.reason }}'
             {% endfor %}
         end as reason,
         case
             {% for stratum in strata %}
-            when place <= {{ stratum.upto }} then {{ loop.index }}
+            when placed.place <= {{ stratum.upto }} then {{ loop.index }}
             {% endfor %}
         end as stratum,
         case
             {% for stratum in strata %}
-            when place <= {{ stratum.upto }} then {{ stratum.share }}
+            when placed.place <= {{ stratum.upto }} then {{ stratum.share }}
             {% endfor %}
         end as stratum_share
 
-    from placed
+    from unlabelled
+    inner join placed on unlabelled.pair_id = placed.pair_id
 
-    where place <= {{ strata[-1].upto }}
+    where placed.place <= {{ strata[-1].upto }}
 
 ),
 
