@@ -72,7 +72,7 @@ final as (
         labelled_pairs.{{ feature }},
         {%- endfor %}
         cast(folds.fold as int64) as fold,
-        labels.changed_at as labelled_since
+        labels.labelled_since
 
     from labelled_pairs
     inner join folds on labelled_pairs.label_group_id = folds.label_group_id

@@ -36,6 +36,7 @@ counted as (
 
     select
         *,
+        min(_ingested_at) over (partition by deal_id_a, deal_id_b) as labelled_since,
         count(*) over (partition by deal_id_a, deal_id_b) as verdicts,
         sum(case when is_duplicate then 1 else 0 end) over (partition by deal_id_a, deal_id_b) as duplicate_verdicts
 
@@ -61,6 +62,7 @@ final as (
         label_source,
         verdicts,
         case when is_duplicate then verdicts - duplicate_verdicts else duplicate_verdicts end as conflicting_verdicts,
+        labelled_since,
         _ingested_at as changed_at
 
     from counted
