@@ -9,12 +9,13 @@ deployment then.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.bundle import MODEL_FILE, read_manifest, read_step
 from flows.gate import Agreement
+from flows.new_deals import version_order
 from flows.versions import weights_relation
 from flows.warehouse import Warehouse
 
@@ -35,7 +36,9 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     # It loads Arrow, as the line above has: not every command of the flows needs it.
     from flows.bundle_matching import Comparer
 
-    incoming = _raw_rows(warehouse, expected.column("deal_id_a").unique().to_pylist())
+    info = read_manifest(path)
+    deal_ids = expected.column("deal_id_a").unique().to_pylist()
+    incoming = _raw_rows(warehouse, deal_ids, info.deal_columns)
     comparer = Comparer(path)
     deals = comparer.take_in(incoming)
     candidates = comparer.candidates(deals)
@@ -52,7 +55,7 @@ def check_agreement(warehouse: Warehouse, path: Path, *, pairs: int = SAMPLED_PA
     expected = _rows_of(expected, given)
     differences = {
         name: _largest_difference(expected.column(name), actual.column(name))
-        for name in read_manifest(path).features
+        for name in info.features
     }
     worst = max(differences, key=lambda name: differences[name], default=None)
     probabilities = _probabilities(path / MODEL_FILE, actual)
@@ -171,18 +174,14 @@ def _places(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values)) or "null"
 
 
-def _raw_rows(warehouse: Warehouse, deal_ids: list[str]) -> pa.Table:
-    """The raw row that each deal's clean row was made of, as `stg_crm__deals` chooses it."""
+def _raw_rows(warehouse: Warehouse, deal_ids: list[str], columns: Iterable[str]) -> pa.Table:
+    """The raw row that each deal's clean row was made of; `columns` are the raw contract's."""
     return warehouse.arrow(
         f"""
         select * from {warehouse.name("onedeal_raw.raw_deals")}
         where deal_name is not null and deal_id in ({_places(deal_ids)})
         qualify row_number() over (
-            partition by deal_id
-            order by
-                coalesce(updated_at, created_at, timestamp '1970-01-01 00:00:00') desc,
-                _ingested_at desc,
-                deal_name asc
+            partition by deal_id order by {version_order(columns)}
         ) = 1
         """,
         deal_ids,

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.bundle import EXPORT_MEMORY, BundleInfo, bundle_path, bundle_versions, read_manifest
+from flows.contract import load_contract
 from flows.errors import BundleError
 from flows.settings import Settings
 from flows.warehouse import Warehouse
@@ -36,7 +37,12 @@ def publish_new_deals(settings: Settings, warehouse: Warehouse) -> int:
     if not covered:
         return 0
     warehouse.limit_memory(EXPORT_MEMORY)
-    deals = warehouse.arrow(_newer_deals(warehouse.name("onedeal_raw.raw_deals"), max(covered)))
+    raw_deals = load_contract(settings.project_dir).table("onedeal_raw.raw_deals")
+    deals = warehouse.arrow(
+        _newer_deals(
+            warehouse.name(raw_deals.qualified), raw_deals.column_names, since=max(covered)
+        )
+    )
     if not deals.num_rows:
         return 0
     import pyarrow.compute as pc
@@ -112,10 +118,21 @@ def _newest_in(path: Path) -> datetime:
     return datetime.strptime(path.stem, _NAME)
 
 
-def _newer_deals(raw_deals: str, since: datetime) -> str:
+def version_order(columns: Iterable[str]) -> str:
+    """ORDER BY of a deal's versions, the one that `stg_crm__deals` takes first.
+
+    It is what the macro of this name gives. `columns` are those of the raw contract, in its order.
+    """
+    times = [f"{_VERSION_TIME.format('')} desc", "_ingested_at desc"]
+    others = [column for column in columns if column not in ("deal_id", "_ingested_at")]
+    return ", ".join(times + [f"{column} asc nulls last" for column in others])
+
+
+def _newer_deals(raw_deals: str, columns: Iterable[str], since: datetime) -> str:
     """The deals ingested since, in the version that `stg_crm__deals` takes.
 
-    An older version may be ingested after a newer one: that changes nothing.
+    `raw_deals` is the table's name in SQL, `columns` are those of the raw contract. An older
+    version may be ingested after a newer one: that changes nothing.
     """
     at = since.isoformat(" ", "microseconds")
     moment = f"timestamp '{at}'"
@@ -124,8 +141,7 @@ def _newer_deals(raw_deals: str, since: datetime) -> str:
             select * from {raw_deals}
             where deal_id is not null and deal_name is not null and _ingested_at > {moment}
             qualify row_number() over (
-                partition by deal_id
-                order by {_VERSION_TIME.format("")} desc, _ingested_at desc, deal_name asc
+                partition by deal_id order by {version_order(columns)}
             ) = 1
         ),
         known as (

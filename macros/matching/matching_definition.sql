@@ -2,7 +2,7 @@
    SQL, spaces aside). Incremental tables hold rows of many days, and should hold those of one definition. #}
 {% macro matching_definition() -%}
     {%- set parts = {
-        'clean deals': [version_time(''), clean_deals('deals')],
+        'clean deals': [version_order(), clean_deals('deals')],
         'words': [
             deal_words('deals'),
             deal_tokens('deals', 'words', 'statistics'),

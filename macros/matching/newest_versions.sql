@@ -1,4 +1,5 @@
-{# Which version of a deal wins: the one that its CRM changed last, then the one ingested last. #}
+{# Which version of a deal wins: the one that its CRM changed last, then the one ingested last. A loader may stamp
+   a batch with one time. #}
 
 {# SELECT of the newest version of each deal, the columns of the source `raw_deals`. In an incremental run,
    of what was ingested since: those that are no older than the version that `this` holds, since an older
@@ -19,10 +20,7 @@
         qualify
             row_number() over (
                 partition by deal_id
-                order by
-                    {{ version_time('') }} desc,
-                    _ingested_at desc,
-                    deal_name asc
+                order by {{ version_order() }}
             ) = 1
     ) as incoming
     {%- if is_incremental() %}
@@ -33,12 +31,20 @@
         or {{ version_time('incoming.') }} > {{ version_time('known.') }}
         or (
             {{ version_time('incoming.') }} = {{ version_time('known.') }}
-            and (
-                incoming._ingested_at > known.changed_at
-                or (incoming._ingested_at = known.changed_at and incoming.deal_name <= known.deal_name)
-            )
+            -- Of one time, both versions are among what was ingested since.
+            and incoming._ingested_at >= known.changed_at
         )
     {%- endif %}
+{%- endmacro %}
+
+{# ORDER BY of a deal's versions, the one that wins first. Of those with the same times it is the first by the other
+   columns of the contract, so that each run takes the same one. `version_order` in `flows/new_deals.py` is the same. #}
+{% macro version_order() -%}
+    {%- set columns = [
+        'deal_name', 'company_name', 'company_domain', 'contact_name', 'contact_email', 'contact_phone', 'owner',
+        'amount', 'currency', 'stage', 'source', 'description', 'created_at', 'close_date', 'updated_at',
+    ] -%}
+    {{ version_time('') }} desc, _ingested_at desc, {{ columns | join(' asc nulls last, ') }} asc nulls last
 {%- endmacro %}
 
 {% macro version_time(prefix) -%}

@@ -11,14 +11,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from flows.contract import load_contract
 from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
 from flows.errors import DbtFailed
 from flows.ingest import ingest_deals
+from flows.new_deals import version_order
 from flows.rollback import rollback
 from flows.score import COMPARED, PAIRS, score
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
+from tests.python.rendered_macros import macros
 
 PROJECT = Path(__file__).resolve().parents[2]
 # A cap this low is crossed in both directions while the deals come in.
@@ -131,6 +134,11 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     dbt.build("features anew", COMPARED, full_refresh=True)
     assert features(daily) == added_up
     assert len(pairs(full)[0]) > 40
+
+
+def test_the_service_takes_the_version_of_a_deal_that_dbt_takes() -> None:
+    columns = load_contract(PROJECT).table("raw_deals").column_names
+    assert version_order(columns) == macros("duckdb")("version_order")
 
 
 def test_another_definition_stops_a_run(tmp_path: Path) -> None:
