@@ -31,10 +31,11 @@ final as (
 
     from predictions
 
-    -- The service may deliver a row more than once.
+    -- The service may deliver a row more than once, with the same time. By its day, too, so that who
+    -- asks for some days reads their partitions alone.
     qualify
         row_number() over (
-            partition by request_id, deal_id, candidate_deal_id
+            partition by cast(predicted_at as date), request_id, deal_id, candidate_deal_id
             order by predicted_at asc
         ) = 1
 
