@@ -51,7 +51,8 @@ class Comparison:
     Without a champion, minus this run's model without labels.
 
     The interval holds 90 % of paired bootstrap replicates drawn by label group. n_pairs: the pairs,
-    which neither learned from; n_positives: the duplicates among them. log_loss_upper: the
+    which the candidate did not learn from, nor the champion but for a few (the model
+    `int_labels__groups` says which); n_positives: the duplicates among them. log_loss_upper: the
     upper end of the same interval of the difference in log loss, which is good below 0.
     """
 

@@ -27,7 +27,7 @@
     {{ return(trainable | sort) }}
 {% endmacro %}
 
-{# What models say of labelled pairs that they did not learn from: those of the validation set, and with few labels
+{# What models say of labelled pairs that were held out from them: those of the validation set, and with few labels
    those of `cross_validated_predictions`. #}
 {% macro held_out_predictions() -%}
     {%- for predictions in [ref('validation_predictions'), ref('cross_validated_predictions')] %}

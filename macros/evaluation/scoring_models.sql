@@ -130,7 +130,7 @@
 {% endmacro %}
 
 {# The models that a run compares on the same rows: its candidates, and the champion if there is one, each
-   by the model that did not learn from what it is judged by. #}
+   by the model that learned from the training pairs of its day alone. #}
 {% macro evaluated_models() %}
     {% set models = candidate_models(judged=true) %}
     {% set champion = judged_champion() %}

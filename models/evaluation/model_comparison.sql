@@ -2,8 +2,8 @@
 -- as a Poisson(1) draw says, the same for both models, so that only their difference varies. The draw
 -- comes from a hash: the same rows always give the same interval. In round 0 every group counts once.
 --
--- A candidate is compared on all pairs that neither it nor the champion learned from: those of the validation
--- set, and with few labels those of `cross_validated_predictions`.
+-- A candidate is compared on pairs that it did not learn from, nor the champion but for a few (see
+-- `int_labels__groups`): those of the validation set, and with few labels those of `cross_validated_predictions`.
 with
 
 predictions as (

@@ -44,7 +44,7 @@ grouped as (
 
 ),
 
--- Named by its oldest deal, so that a group keeps its side of the split when it grows.
+-- Named by its oldest deal, so that a group keeps its side of the split when younger deals join it.
 named as (
 
     select
