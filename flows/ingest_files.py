@@ -274,6 +274,30 @@ class Lines:
         return self.last.endswith(("\n", "\r"))
 
 
+class RowLines:
+    """The lines that make up a CSV row, which can be read again.
+
+    number: the last line that was given, from 1. row: the lines since it was cleared.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = iter(lines)
+        self._again: list[str] = []
+        self.number = 0
+        self.row: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._again.pop() if self._again else next(self._lines, ""):
+            self.number += 1
+            self.row.append(line)
+            yield line
+
+    def read_again(self, lines: Sequence[str]) -> None:
+        """Give these lines, the last that were given, once more."""
+        self._again.extend(reversed(lines))
+        self.number -= len(lines)
+
+
 def _encoding(start: bytes, declared: str | None) -> str:
     """The codec to read with: as declared, else as the byte order mark says, else UTF-8."""
     if declared is not None:
@@ -391,17 +415,22 @@ class CsvSource:
     def batches(self, columns: Sequence[int]) -> Iterator[Batch]:
         """Stream the rows of the file."""
         with self._text.lines() as lines, _cell_limit():
-            reader = csv.reader(lines, **self._dialect)
+            row_lines = RowLines(lines)
+            reader = csv.reader(row_lines, **self._dialect)
             self._skip_to_header(reader)
-            yield from self._rows(reader, lines, columns)
+            yield from self._rows(reader, lines, row_lines, columns)
 
-    def _rows(self, reader: Any, lines: Lines, columns: Sequence[int]) -> Iterator[Batch]:
+    def _rows(
+        self, reader: Any, lines: Lines, row_lines: RowLines, columns: Sequence[int]
+    ) -> Iterator[Batch]:
         width = len(self.header)
         rows: list[list[str]] = []
         starts: list[int] = []
         broken: list[BrokenRow] = []
-        start, full_at, ended = reader.line_num + 1, BATCH_CHARACTERS + lines.characters, False
+        full_at, ended = BATCH_CHARACTERS + lines.characters, False
         while not ended:
+            start = row_lines.number + 1
+            row_lines.row.clear()
             try:
                 for row in reader:
                     if len(row) == width or (len(row) > width and not any(row[width:])):
@@ -410,16 +439,21 @@ class CsvSource:
                     elif row:
                         reason = f"has {len(row)} cells; the header has {width}"
                         broken.append(BrokenRow(start, None, reason, _as_json(row)))
-                    start = reader.line_num + 1
+                    start = row_lines.number + 1
+                    row_lines.row.clear()
                     if len(rows) >= BATCH_ROWS or lines.characters >= full_at:
                         break
                 else:
                     ended = True
             except csv.Error as error:
                 self._refuse_unclosed(start, str(error))
+                first, *others = row_lines.row
                 reason = f"is not CSV: {error}; inside quotes, a quote is written twice"
-                broken.append(BrokenRow(start, None, reason, _as_json([lines.last])))
-                start = reader.line_num + 1
+                if others:
+                    reason += f" (a quote of this row is still open on line {row_lines.number:,})"
+                broken.append(BrokenRow(start, None, reason, _as_json([first])))
+                # A quote that was never closed has run on over rows that are none of its own.
+                row_lines.read_again(others)
             if ended and broken and broken[-1].line > max(starts, default=0) and not lines.ended:
                 self._refuse_cut(broken[-1])
             if ended or len(rows) + len(broken) >= BATCH_ROWS or lines.characters >= full_at:

@@ -106,6 +106,23 @@ def test_rows_of_another_width_are_broken_rows(tmp_path: Path) -> None:
     assert json.loads(broken[2].row_text) == ['"x"y,2,3\n']
 
 
+def test_a_quote_that_is_not_closed_costs_its_own_line_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'a,b\n1,"one\n2,two\n3,"th\nree"\n4,"four\n5,"five"\n6,six\n'
+    path = _file(tmp_path, "x.csv", text)
+    for size in (ingest_files.BATCH_ROWS, 1):
+        monkeypatch.setattr(ingest_files, "BATCH_ROWS", size)
+        lines, rows, broken = _rows(open_source(path))
+        assert lines == [3, 4, 7, 8]
+        assert rows == [("2", "two"), ("3", "th\nree"), ("5", "five"), ("6", "six")]
+        assert [(row.line, row.row_text) for row in broken] == [
+            (2, json.dumps(['1,"one\n'])),
+            (6, json.dumps(['4,"four\n'])),
+        ]
+    assert broken[0].reason.endswith("(a quote of this row is still open on line 4)")
+
+
 def test_row_text_holds_the_whole_row(tmp_path: Path) -> None:
     path = _file(tmp_path, "x.csv", "a,b,a\n1,ü," + "z" * 20_000 + "\n")
     [batch] = open_source(path).batches([0])
