@@ -191,7 +191,9 @@ def _raw_rows(warehouse: Warehouse, deal_ids: list[str], columns: Iterable[str])
 def _rows_of(table: pa.Table, pair_ids: set[str]) -> pa.Table:
     import pyarrow as pa
 
-    return table.filter(pa.array([p in pair_ids for p in table.column("pair_id").to_pylist()]))
+    return table.filter(
+        pa.array([p in pair_ids for p in table.column("pair_id").to_pylist()], pa.bool_())
+    )
 
 
 def _largest_difference(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float:

@@ -167,6 +167,16 @@ def test_two_deals_are_too_few_to_learn_from_without_labels(tmp_path: Path) -> N
     assert {e.event for e in events_of(settings)} == {"trained", "evaluated", "rejected"}
 
 
+def test_a_deal_alone_has_no_pair_to_learn_from(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    deals = tmp_path / "deals.csv"
+    deals.write_text("deal_id,deal_name\na,Acme licences\n")
+    ingest_deals(settings, [deals])
+    result = retrain(settings)
+    assert result.outcome is Outcome.REJECTED
+    assert "It expects 0 duplicates among 0 candidate pairs" in result.reasons[1]
+
+
 def test_a_failing_model_leaves_the_champion_and_its_scores(home_at: HomeAt) -> None:
     settings = home_at("ready")
     champion = champion_of(settings)
