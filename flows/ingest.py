@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -603,21 +604,22 @@ def _fill(
     table: Table, bound: BoundColumn, cells: dict[int, Cells], rows: int, options: ValueOptions
 ) -> Converted:
     """A contract column: the first of its expressions that has a value, converted."""
-    filled = [_evaluate(expression, cells, rows) for expression in bound.expressions]
-    used = [part for parts in bound.expressions for part in parts if isinstance(part, int)]
-    if used and all(cells[position].exact for position in used):
-        options = ValueOptions(options.date_order, ".", options.missing)
-    values = filled[0] if len(filled) == 1 else pc.coalesce(*filled)
-    return convert(bound.name, table.column(bound.name).data_type, values, options)
+    first, *others = [_evaluate(expression, cells, rows) for expression in bound.expressions]
+    values, exact = first.values, first.exact
+    for other in others:
+        exact = pc.if_else(values.is_valid(), exact, other.exact)
+        values = pc.coalesce(values, other.values)
+    return convert(bound.name, table.column(bound.name).data_type, values, options, exact)
 
 
-def _evaluate(parts: tuple[str | int, ...], cells: dict[int, Cells], rows: int) -> pa.Array:
-    """Texts and cells joined; NULL where a cell is missing."""
+def _evaluate(parts: tuple[str | int, ...], cells: dict[int, Cells], rows: int) -> Cells:
+    """Texts and cells joined, exact where all cells are; NULL where a cell is missing."""
+    used = [cells[part] for part in parts if isinstance(part, int)]
     if len(parts) == 1:
-        part = parts[0]
-        return cells[part].values if isinstance(part, int) else pa.repeat(pa.scalar(part), rows)
+        return used[0] if used else Cells(pa.repeat(parts[0], rows), pa.repeat(False, rows))
     arrays = [cells[p].values if isinstance(p, int) else pa.scalar(p) for p in parts]
-    return pc.binary_join_element_wise(*arrays, "", null_handling="emit_null")
+    joined = pc.binary_join_element_wise(*arrays, "", null_handling="emit_null")
+    return Cells(joined, reduce(pc.and_, (one.exact for one in used)))
 
 
 def _complete_labels(

@@ -69,13 +69,14 @@ class BrokenRow:
 
 @dataclass(frozen=True)
 class Cells:
-    """A column's cells in a batch, type string.
+    """A column's cells in a batch.
 
-    `exact` says that they were numbers in the file, whose decimal mark is a point for certain.
+    values: type string. exact: type bool, as long; whether a cell was a number in the file, whose
+    decimal mark is a point for certain.
     """
 
     values: pa.Array
-    exact: bool = False
+    exact: pa.Array
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,9 @@ def to_cells(values: list[Any], column: str, faults: dict[int, tuple[str, str]])
     What has no text (a list, an object, half of a surrogate pair) becomes NULL and a fault.
     """
     kinds = set(map(type, values)) - {type(None)}
+    exact = pa.repeat(False, len(values))
+    if JsonNumber in kinds:
+        exact = pa.array([type(value) is JsonNumber for value in values])
     if not kinds <= {str, JsonNumber}:
         values = [_scalar(value, row, column, faults) for row, value in enumerate(values)]
     try:
@@ -327,7 +331,7 @@ def to_cells(values: list[Any], column: str, faults: dict[int, tuple[str, str]])
     except UnicodeEncodeError:
         values = [_encodable(value, row, column, faults) for row, value in enumerate(values)]
         array = pa.array(values, pa.string())
-    return Cells(array, exact=kinds == {JsonNumber})
+    return Cells(array, exact)
 
 
 class JsonNumber(str):
@@ -758,7 +762,7 @@ def _to_text(array: pa.Array) -> Cells:
     texts = array.cast(pa.string())
     # Parquet does not promise that its strings are UTF-8.
     texts.validate(full=True)
-    return Cells(texts, exact=any(test(kind) for test in _NUMBERS))
+    return Cells(texts, pa.repeat(any(test(kind) for test in _NUMBERS), len(texts)))
 
 
 def _parquet_row(names: Sequence[str], cells: dict[int, Cells], index: int) -> str:

@@ -358,7 +358,8 @@ def _parse(path: Path, contract: Table) -> Mapping:
     )
     for name, value in mapping.constants.items():
         cells = pa.array([value], pa.string())
-        faults = convert(name, contract.column(name).data_type, cells, values).faults
+        exact = pa.array([False])
+        faults = convert(name, contract.column(name).data_type, cells, values, exact).faults
         if faults:
             raise InputRejected(f"The mapping {path}, constants, {name}: {faults[0]}.")
     return mapping

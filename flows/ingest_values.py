@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -377,14 +378,19 @@ def clean(cells: pa.Array, missing: tuple[str, ...]) -> pa.Array:
     return pc.if_else(pc.is_in(trimmed, value_set=marks), pa.scalar(None, pa.string()), trimmed)
 
 
-def convert(column: str, data_type: str, cells: pa.Array, options: ValueOptions) -> Converted:
-    """Convert clean cells to the contract's `column` of `data_type` (BigQuery's word)."""
+def convert(
+    column: str, data_type: str, cells: pa.Array, options: ValueOptions, exact: pa.Array
+) -> Converted:
+    """Convert clean cells to the contract's `column` of `data_type` (BigQuery's word).
+
+    `exact` (bool, as long): the cells whose decimal mark is a point, whatever the options say.
+    """
     faults = _text_faults(cells, is_identifier=column.startswith("deal_id"))
     if faults:
         fine = pa.array([row not in faults for row in range(len(cells))])
         cells = pc.if_else(fine, cells, pa.scalar(None, pa.string()))
     if data_type == "numeric":
-        return _amounts(cells, options, faults)
+        return _amounts(cells, options, exact, faults)
     parse, arrow_type = _parser(column, data_type, options)
     if parse is None:
         return Converted(cells, faults)
@@ -460,10 +466,18 @@ def _by_distinct_text(
     return parsed, encoded.indices
 
 
-def _amounts(cells: pa.Array, options: ValueOptions, faults: dict[int, str]) -> Converted:
-    parsed, indices = _by_distinct_text(
-        cells, lambda text: parse_amount(text, options.decimal), faults
-    )
-    values = pa.array([both and both[0] for both in parsed], pa.decimal128(18, 3))
-    currencies = pa.array([both and both[1] for both in parsed], pa.string())
-    return Converted(values.take(indices), faults, currencies.take(indices))
+def _amounts(
+    cells: pa.Array, options: ValueOptions, exact: pa.Array, faults: dict[int, str]
+) -> Converted:
+    none = pa.scalar(None, pa.string())
+    values, currencies = [], []
+    for part, decimal in (
+        (pc.if_else(exact, none, cells), options.decimal),
+        (pc.if_else(exact, cells, none), "."),
+    ):
+        parsed, indices = _by_distinct_text(part, partial(parse_amount, decimal=decimal), faults)
+        amounts = pa.array([both and both[0] for both in parsed], pa.decimal128(18, 3))
+        names = pa.array([both and both[1] for both in parsed], pa.string())
+        values.append(amounts.take(indices))
+        currencies.append(names.take(indices))
+    return Converted(pc.coalesce(*values), faults, pc.coalesce(*currencies))

@@ -373,6 +373,38 @@ def test_numbers_of_typed_files_ignore_the_decimal_mark(settings: Settings, tmp_
     assert [d["deal_id"] for d in _deals(settings)] == ["1", "2", "3", "4"]
 
 
+def test_numbers_ignore_the_decimal_mark_beside_texts_too(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = _file(
+        tmp_path,
+        "own.yml",
+        "columns: {deal_id: id, deal_name: name, amount: [text, amount, '{text}{amount}']}\n"
+        "decimal: ','",
+    )
+    lines = [
+        {"id": "1", "name": "x", "amount": 1.234},
+        {"id": "2", "name": "x", "amount": "1.234,50"},
+        {"id": "3", "name": "x", "amount": "1.234"},
+        {"id": "4", "name": "x", "amount": 1.234, "text": "5.678"},
+        {"id": "5", "name": "x", "amount": "12k"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    columns = {"text": ["5.678", None], "amount": [1.234, 1.234]}
+    table = pa.table({"id": ["6", "7"], "name": ["x", "y"], **columns})
+    pq.write_table(table, tmp_path / "a.parquet")
+    report = ingest_deals(settings, [_file(tmp_path, "a.jsonl", text), tmp_path / "a.parquet"], own)
+    assert [(d["deal_id"], d["amount"]) for d in _deals(settings)] == [
+        ("1", Decimal("1.234")),
+        ("2", Decimal("1234.500")),
+        ("3", Decimal(1234)),
+        ("4", Decimal(5678)),
+        ("6", Decimal(5678)),
+        ("7", Decimal("1.234")),
+    ]
+    assert [row.line for row in report.files[0].rejected] == [5]
+
+
 # --- labels ------------------------------------------------------------------------------------
 
 

@@ -253,13 +253,15 @@ def test_texts_that_no_deal_has() -> None:
     options = ValueOptions()
     too_long = "x" * (MAX_VALUE_BYTES + 1)
     texts = pa.array(["fine\n\ttext", "zero\0", too_long, None])
-    converted = convert("description", "string", texts, options)
+    converted = convert("description", "string", texts, options, pa.repeat(False, len(texts)))
     assert converted.values.to_pylist() == ["fine\n\ttext", None, None, None]
     assert converted.faults.keys() == {1, 2}
     assert "NUL" in converted.faults[1] and "1,048,576" in converted.faults[2]
 
     identifiers = pa.array(["A 1", "A\t1", "1.2E+11", "1e5", "\x85", None])
-    converted = convert("deal_id", "string", identifiers, options)
+    converted = convert(
+        "deal_id", "string", identifiers, options, pa.repeat(False, len(identifiers))
+    )
     assert converted.values.to_pylist() == ["A 1", None, None, "1e5", None, None]
     assert "control character" in converted.faults[1]
     assert "spreadsheet" in converted.faults[2]
