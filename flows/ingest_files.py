@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flows.errors import InputRejected
 
@@ -756,13 +757,38 @@ def _to_text(array: pa.Array) -> Cells:
         array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_timestamp(kind):
-        if kind.tz is not None:
-            array = array.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.timestamp(kind.unit))
-        array = array.cast(pa.timestamp("us"), safe=False)
-    texts = array.cast(pa.string())
+        texts = _times_to_text(array)
+    elif pa.types.is_floating(kind):
+        texts = _floats_to_text(array)
+    else:
+        texts = array.cast(pa.string())
     # Parquet does not promise that its strings are UTF-8.
     texts.validate(full=True)
     return Cells(texts, pa.repeat(any(test(kind) for test in _NUMBERS), len(texts)))
+
+
+def _times_to_text(array: pa.Array) -> pa.Array:
+    """Times as they are written in their own zone, with its distance from UTC where that is not 0.
+
+    What no calendar shows becomes a text that is no time.
+    """
+    unit, zone = array.type.unit, array.type.tz
+    if unit == "ns":
+        # Both warehouses keep microseconds. (Coarser units may hold what has no microseconds.)
+        array, unit = array.cast(pa.timestamp("us", zone), safe=False), "us"
+    texts = array.cast(pa.timestamp(unit)).cast(pa.string())
+    if zone in (None, "UTC"):
+        return texts
+    # With a zone, Arrow wraps the years that it calls out of range without one.
+    return pc.if_else(pc.starts_with(texts, "<"), texts, array.cast(pa.string()))
+
+
+def _floats_to_text(array: pa.Array) -> pa.Array:
+    """Floats, whole ones without an exponent as far as they are exact: they may be identifiers."""
+    wide = array.cast(pa.float64())
+    is_whole = pc.and_(pc.equal(pc.floor(wide), wide), pc.less(pc.abs(wide), 2.0**53))
+    whole = pc.if_else(is_whole, wide, pa.scalar(None, pa.float64())).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.string()), array.cast(pa.string()))
 
 
 def _parquet_row(names: Sequence[str], cells: dict[int, Cells], index: int) -> str:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 MAX_VALUE_BYTES = 1024 * 1024
 """The longest value that is taken; what is longer is a broken file, not a deal's description."""
 
-DEFAULT_MISSING = ("null", "(null)", "none", "nan", "n/a", "#n/a", r"\n", "-", "--")
+DEFAULT_MISSING = ("null", "(null)", "none", "nan", "NaN", "n/a", "#n/a", r"\n", "-", "--")
 """What stands for a missing value, in lower, upper or title case; an empty cell always does."""
 
 DATE_ORDERS = ("mdy", "dmy")
@@ -435,7 +435,7 @@ def _text_faults(cells: pa.Array, is_identifier: bool) -> dict[int, str]:
             lambda text: f"{_shown(text)} holds a control character; an identifier has none",
         )
         blame(
-            pc.match_substring_regex(cells, r"^\d(\.\d+)?[eE]\+\d+$"),
+            pc.match_substring_regex(cells, r"^\d([.,]\d+)?[eE]\+\d+$"),
             lambda text: (
                 f"{_shown(text)} was rounded by a spreadsheet; export the identifier as text"
             ),

@@ -243,9 +243,9 @@ def test_truth_and_currency() -> None:
 
 def test_missing_cells() -> None:
     cells = pa.array(
-        ["", "  ", "null", "NULL", "None", "N/A", "#N/A", "\\N", "-", None, " x ", "NA"]
+        ["", "  ", "null", "NULL", "None", "NaN", "N/A", "#N/A", "\\N", "-", None, " x ", "NA"]
     )
-    assert clean(cells, DEFAULT_MISSING).to_pylist() == [None] * 10 + ["x", "NA"]
+    assert clean(cells, DEFAULT_MISSING).to_pylist() == [None] * 11 + ["x", "NA"]
     assert clean(pa.array(["null", "?", ""]), ("?",)).to_pylist() == ["null", None, None]
 
 
@@ -258,10 +258,10 @@ def test_texts_that_no_deal_has() -> None:
     assert converted.faults.keys() == {1, 2}
     assert "NUL" in converted.faults[1] and "1,048,576" in converted.faults[2]
 
-    identifiers = pa.array(["A 1", "A\t1", "1.2E+11", "1e5", "\x85", None])
+    identifiers = pa.array(["A 1", "A\t1", "1.2E+11", "1e5", "\x85", None, "1,23457E+11"])
     converted = convert(
         "deal_id", "string", identifiers, options, pa.repeat(False, len(identifiers))
     )
-    assert converted.values.to_pylist() == ["A 1", None, None, "1e5", None, None]
+    assert converted.values.to_pylist() == ["A 1", None, None, "1e5", None, None, None]
     assert "control character" in converted.faults[1]
-    assert "spreadsheet" in converted.faults[2]
+    assert "spreadsheet" in converted.faults[2] and "spreadsheet" in converted.faults[6]
