@@ -72,11 +72,12 @@ def evaluate(
     Raises InputRejected when a row can't be read or names an unknown deal;
     NothingToDo when there is no champion; RunInProgress when another command is writing.
     """
-    if out is not None:
-        _check_out(labels, out)
     settings = settings.for_run("evaluate")
     with writer_lock(settings, "evaluate"):
         pairs = run("read", read_pairs, settings, labels, mapping, split)
+        if out is not None:
+            # Before the work, which takes a while.
+            out = _writable(labels, out)
         with open_warehouse(settings) as warehouse:
             has_champion = ledger.champion(ledger.read(warehouse)) is not None
         if not has_champion:
@@ -107,27 +108,10 @@ def read_pairs(
     from flows.ingest import read_labels
 
     read = read_labels(settings, labels, mapping, split)
-    if read.rejected:
-        raise InputRejected(
-            _refusal(
-                labels,
-                [f"line {row.line}: {row.reason}" for row in read.rejected[:_SHOWN]],
-                len(read.rejected),
-            )
-        )
-    wrong = _wrong_rows(settings, read)
-    if wrong:
-        line_of = _lines(settings, labels, mapping, read, [row for row, _, _ in wrong[:_SHOWN]])
-        raise InputRejected(
-            _refusal(
-                labels,
-                [
-                    f"line {line_of[row]}: {column}: {reason}"
-                    for row, column, reason in wrong[:_SHOWN]
-                ],
-                len(wrong),
-            )
-        )
+    problems = [f"line {row.line}: {row.reason}" for row in read.rejected]
+    problems = problems or _wrong_rows(settings, read)
+    if problems:
+        raise InputRejected(_refusal(labels, problems))
     return read.pairs
 
 
@@ -149,7 +133,7 @@ def write_predictions(warehouse: Warehouse, pairs: pa.Table, out: Path) -> None:
             f"from {warehouse.name('evaluation_file_predictions')}"
         )
     }
-    aside = out.with_name(f".{out.name}.unfinished")
+    aside = _aside(out)
     with aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(OUT_COLUMNS)
@@ -162,8 +146,8 @@ def write_predictions(warehouse: Warehouse, pairs: pa.Table, out: Path) -> None:
     os.replace(aside, out)
 
 
-def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[tuple[int, str, str]]:
-    """Row (from 0), column and reason of each row that can't be used."""
+def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[str]:
+    """Line and reasons of each row that names a deal that is not known."""
     with open_warehouse(settings) as warehouse:
         known = {
             row["deal_id"]
@@ -172,53 +156,48 @@ def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[tuple[int, str,
                 "where deal_name is not null"
             )
         }
-    wrong: list[tuple[int, str, str]] = []
-    for number, row in enumerate(read.pairs.to_pylist()):
-        a, b = row["deal_id_a"], row["deal_id_b"]
-        for column, deal_id in (("deal_id_a", a), ("deal_id_b", b)):
-            if deal_id not in known:
-                wrong.append(
-                    (number, column, f"no deal {deal_id!r} was ingested (`onedeal ingest deals`)")
-                )
-        if a == b:
-            wrong.append((number, "deal_id_b", f"{b!r} is the same deal as deal_id_a"))
+    wrong = []
+    for line, row in zip(read.lines, read.pairs.to_pylist(), strict=True):
+        reasons = [
+            f"{column}: no deal {row[column]!r} was ingested (`onedeal ingest deals`)"
+            for column in ("deal_id_a", "deal_id_b")
+            if row[column] not in known
+        ]
+        if reasons:
+            wrong.append(f"line {line}: {'; also '.join(reasons)}")
     return wrong
 
 
-def _lines(
-    settings: Settings,
-    labels: Path,
-    mapping: str | Path | None,
-    read: LabelledPairs,
-    rows: Sequence[int],
-) -> dict[int, int]:
-    """The lines at which rows of `read` begin in the file."""
-    from flows.ingest import read_labels
-    from flows.ingest_files import open_source
-
-    every_line = [line for batch in open_source(labels).batches((0,)) for line in batch.lines]
-    chosen = read.pairs.to_pylist()
-    if not read.rows_skipped:
-        return {row: every_line[row] for row in rows}
-    # With a split, rows are told by what they say; of equal rows the first is as good as any.
-    everything = read_labels(settings, labels, mapping).pairs.to_pylist()
-    return {row: every_line[everything.index(chosen[row])] for row in rows}
-
-
-def _refusal(labels: Path, problems: Sequence[str], total: int) -> str:
-    more = f" (and {total - len(problems)} more)" if total > len(problems) else ""
-    listed = "\n".join(f"  {problem}" for problem in problems)
-    rows = "1 row" if total == 1 else f"{total} rows"
+def _refusal(labels: Path, problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    listed = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
+    rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
     return f"{labels}: {rows} can't be used, so nothing was evaluated{more}:\n{listed}"
 
 
-def _check_out(labels: Path, out: Path) -> None:
-    if not out.absolute().parent.is_dir():
-        raise InputRejected(f"--out {out}: the directory {out.absolute().parent} does not exist.")
-    if out.is_dir():
-        raise InputRejected(f"--out {out}: this is a directory; name a file in it.")
-    if out.exists() and labels.exists() and out.samefile(labels):
-        raise InputRejected(f"--out {out}: this is the file with the labels; name another.")
+def _writable(labels: Path, out: Path) -> Path:
+    """Where `--out` leads, by symbolic links too. Raises InputRejected when it can't be written."""
+    target = Path(os.path.realpath(out))
+    try:
+        if target.exists() and not target.is_file():
+            raise InputRejected(
+                f"--out {out}: this is no regular file; name a file in a directory."
+            )
+        if not target.parent.is_dir():
+            raise InputRejected(f"--out {out}: the directory {target.parent} does not exist.")
+        if target.exists() and target.samefile(labels):
+            raise InputRejected(f"--out {out}: this is the file with the labels; name another.")
+        _aside(target).touch()
+        _aside(target).unlink()
+    except OSError as error:
+        raise InputRejected(
+            f"--out {out}: can't be written: {error.strerror or error}. Name another file."
+        ) from error
+    return target
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.unfinished")
 
 
 def _word(value: bool) -> str:

@@ -178,11 +178,14 @@ def ingest_labels(
 
 @dataclass(frozen=True)
 class LabelledPairs:
-    """The pairs of a labelled file: deal_id_a, deal_id_b, is_duplicate, and its unreadable rows."""
+    """The pairs of a labelled file: deal_id_a, deal_id_b, is_duplicate, and its unreadable rows.
+
+    lines: the line at which each of the pairs begins, as in `RejectedRow`.
+    """
 
     pairs: pa.Table
+    lines: tuple[int, ...]
     rejected: tuple[RejectedRow, ...]
-    rows_skipped: int
 
 
 def read_labels(
@@ -197,17 +200,16 @@ def read_labels(
     """
     contract = load_contract(settings.project_dir)
     opened = _open(contract, "labels", file, mapping, split)
-    tables, rejected, skipped = [], [], 0
+    tables, lines, rejected, skipped = [], [], [], 0
     for batch in opened.source.batches(opened.columns):
         part = _convert_batch(opened, batch, utc_now())
         tables.append(part.accepted.select(list(REQUIRED["labels"])))
+        lines += part.lines.to_pylist()
         rejected += part.rejected
         skipped += part.skipped
-    counts = Counts(
-        accepted=sum(t.num_rows for t in tables), rejected=len(rejected), skipped=skipped
-    )
+    counts = Counts(accepted=len(lines), rejected=len(rejected), skipped=skipped)
     _refuse_nothing(opened, counts, rejected)
-    return LabelledPairs(pa.Table.from_batches(tables), tuple(rejected), skipped)
+    return LabelledPairs(pa.Table.from_batches(tables), tuple(lines), tuple(rejected))
 
 
 # --- one file ----------------------------------------------------------------------------------
@@ -258,9 +260,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class ConvertedBatch:
-    """A batch in the contract's types, apart from the rows that could not be read."""
+    """A batch in the contract's types, apart from the rows that could not be read.
+
+    lines: the line at which each accepted row begins, type int64.
+    """
 
     accepted: pa.RecordBatch
+    lines: pa.Array
     rejected: list[RejectedRow]
     skipped: int
 
@@ -541,14 +547,15 @@ def _convert_batch(opened: Opened, batch: Batch, first_at: datetime) -> Converte
     rejected += [_rejected_row(batch, row, faults[row]) for row in wrong]
     rejected.sort(key=lambda row: row.line)
     accepted = pa.RecordBatch.from_pydict(columns)
+    lines = pa.array(batch.lines, pa.int64())
     keep = kept
     if faults:
         fine = pa.array([row not in faults for row in range(rows)], pa.bool_())
         keep = fine if keep is None else pc.and_(keep, fine)
     if keep is not None:
-        accepted = accepted.filter(keep)
+        accepted, lines = accepted.filter(keep), lines.filter(keep)
     skipped = rows - accepted.num_rows - len(wrong)
-    return ConvertedBatch(accepted, rejected, skipped)
+    return ConvertedBatch(accepted, lines, rejected, skipped)
 
 
 def _rejected_row(batch: Batch, row: int, faults: list[tuple[str | None, str]]) -> RejectedRow:

@@ -156,12 +156,14 @@ def test_evaluate_measures_pairs_that_no_rule_finds(home_at: HomeAt, tmp_path: P
             f"anti join {MODEL_SCHEMA}.int_deals__candidate_pairs as p "
             "on p.deal_id_a = l.deal_id and p.deal_id_b = r.deal_id order by 1, 2 limit 20"
         )
-    labels, out = tmp_path / "labels.csv", tmp_path / "out.csv"
+    labels, out, link = tmp_path / "labels.csv", tmp_path / "out.csv", tmp_path / "link.csv"
+    link.symlink_to(out.name)
     lines = [f"{row['b']},{row['a']},true" for row in known]
     lines += [f"{row['a']},{row['b']},false" for row in strangers]
     labels.write_text("deal_id_a,deal_id_b,is_duplicate\n" + "\n".join(lines) + "\n")
-    told = onedeal(settings, "evaluate", labels, "--out", out)
+    told = onedeal(settings, "evaluate", labels, "--out", link)
     assert told.returncode == 0, told.stderr
+    assert link.is_symlink()
     with out.open() as file:
         written = list(csv.DictReader(file))
     assert [f"{r['deal_id_a']},{r['deal_id_b']},{r['is_duplicate']}" for r in written] == lines
@@ -173,10 +175,30 @@ def test_evaluate_measures_pairs_that_no_rule_finds(home_at: HomeAt, tmp_path: P
     called = sum(r["predicted_is_duplicate"] == "true" for r in written)
     assert f"{2 * right / (called + 20):.3f}" in told.stdout
 
-    labels.write_text("deal_id_a,deal_id_b,is_duplicate\nnobody,knows,true\n")
-    refused = onedeal(settings, "evaluate", labels)
+    os.mkfifo(tmp_path / "pipe")
+    for where, reason in (
+        (tmp_path / "pipe", "no regular file"),
+        (tmp_path, "no regular file"),
+        (tmp_path / "no" / "out.csv", "does not exist"),
+        (tmp_path / ("x" * 300), "can't be written: File name too long"),
+        (labels, "the file with the labels"),
+    ):
+        refused = onedeal(settings, "evaluate", labels, "--out", where)
+        assert refused.returncode == 4 and reason in refused.stderr
+    assert (tmp_path / "pipe").is_fifo()
+
+    # Read as the mapping says, the lines those of the file, with a split too.
+    mapping = tmp_path / "own.yml"
+    mapping.write_text(
+        "kind: labels\nencoding: cp1252\ndelimiter: '|'\n"
+        "columns: {deal_id_a: a, deal_id_b: b, is_duplicate: same}\n"
+    )
+    text = "a|b|same|split\n\nx|y|true|train\nmüller|knows|true|test\n"
+    labels.write_text(text, encoding="cp1252")
+    refused = onedeal(settings, "evaluate", labels, "--mapping", mapping, "--split", "test")
     assert refused.returncode == 4
-    assert "line 2" in refused.stderr and "'nobody'" in refused.stderr
+    assert "1 row can't be used" in refused.stderr
+    assert "line 4: deal_id_a: no deal 'müller' was ingested" in refused.stderr
 
 
 def test_status_rollback_and_back_again(home_at: HomeAt) -> None:

@@ -502,7 +502,7 @@ def test_reading_labels_without_a_warehouse(settings: Settings, tmp_path: Path) 
         {"deal_id_a": "a", "deal_id_b": "b", "is_duplicate": True}
     ]
     assert [row.line for row in labelled.rejected] == [3]
-    assert labelled.rows_skipped == 1
+    assert labelled.lines == (2,)
     assert not settings.home.exists()
     with pytest.raises(InputRejected, match="has a header but no rows"):
         read_labels(settings, _file(tmp_path, "none.csv", "deal_id_a,deal_id_b,is_duplicate\n"))
