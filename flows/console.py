@@ -231,6 +231,9 @@ class Output:
                 ("pairs waiting for review", count(scores.review_queue)),
             ]
         )
+        if data.unknown_deals.labels:
+            self.say()
+            self.say(str(data.unknown_deals))
         if status.runs:
             self.say()
             self.say("Last decisions:")

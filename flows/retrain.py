@@ -48,6 +48,7 @@ from flows.lock import writer_lock
 from flows.new_deals import publish_new_deals
 from flows.settings import Settings
 from flows.steps import StepRunner, call
+from flows.unknown_deals import read_unknown_deals
 from flows.versions import CANDIDATES, FELLEGI_SUNTER, judged_version, model_relation
 from flows.vertex import check_access, read_vertex_settings
 from flows.warehouse import Warehouse, open_warehouse
@@ -297,6 +298,7 @@ def missing_labels(settings: Settings) -> str | None:
             )[0]
             for table in ("training_features", "validation_set")
         }
+        unknown = str(read_unknown_deals(warehouse))
     for table, use in (("training_features", "train on"), ("validation_set", "judge a model by")):
         duplicates, others = counts[table]["duplicates"], counts[table]["others"]
         if not duplicates or not others:
@@ -304,6 +306,7 @@ def missing_labels(settings: Settings) -> str | None:
                 f"The labels to {use} hold {_count(duplicates, 'duplicate')} and "
                 f"{_count(others, 'pair')} that {'is' if others == 1 else 'are'} none; both kinds "
                 "are needed. Give more verdicts with `onedeal ingest labels FILE`."
+                f"{' ' if unknown else ''}{unknown}"
             )
     return None
 

@@ -15,6 +15,7 @@ from flows.ledger import Event
 from flows.lock import Holder, describe, holder, is_locked, writers_kept_away
 from flows.profile import target_type
 from flows.settings import Settings
+from flows.unknown_deals import UnknownDeals, read_unknown_deals
 from flows.vertex import open_vertex
 from flows.vertex_endpoint import deployed_models, hourly_cost
 from flows.warehouse import JobCost, Warehouse, open_warehouse
@@ -61,7 +62,7 @@ class DataStatus:
     """What was ingested, and what of it waits for a training.
 
     Counts are of rows; times are UTC, None where nothing was ingested. new_*: since the last
-    decision of a training.
+    decision of a training. unknown_deals: those that labels name.
     """
 
     deals: int
@@ -71,6 +72,7 @@ class DataStatus:
     new_deals: int
     new_labels: int
     rejected_rows: int
+    unknown_deals: UnknownDeals
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def status(settings: Settings) -> Status:
 
 def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> Status:
     events: list[Event] = []
-    data = DataStatus(0, 0, None, None, 0, 0, 0)
+    data = DataStatus(0, 0, None, None, 0, 0, 0, UnknownDeals(0, None))
     scores = ScoreStatus(None, None, None)
     costs = CostStatus(())
     if has_warehouse:
@@ -271,6 +273,7 @@ def _data(warehouse: Warehouse, events: Sequence[Event]) -> DataStatus:
         new_deals=counts["deals"]["n_new"],
         new_labels=counts["labels"]["n_new"],
         rejected_rows=rejected or 0,
+        unknown_deals=read_unknown_deals(warehouse),
     )
 
 

@@ -161,9 +161,14 @@ def test_two_deals_are_too_few_to_learn_from_without_labels(tmp_path: Path) -> N
     assert result.champion is None
     assert "It expects 0 duplicates among 1 candidate pairs" in result.reasons[1]
     assert "onedeal ingest labels" in result.reasons[-1]
-    labels.write_text("deal_id_a,deal_id_b,is_duplicate\na,b,true\n")
+    assert not status(settings).data.unknown_deals.labels
+    labels.write_text("deal_id_a,deal_id_b,is_duplicate\na,b,true\nc,d,true\na,d,false\n")
     ingest_labels(settings, [labels])
-    assert retrain(settings).outcome is Outcome.REJECTED
+    result = retrain(settings)
+    assert result.outcome is Outcome.REJECTED
+    unknown = "2 labels name deals that were never ingested, such as 'c'"
+    assert unknown in result.reasons[-1]
+    assert unknown in str(status(settings).data.unknown_deals)
     assert {e.event for e in events_of(settings)} == {"trained", "evaluated", "rejected"}
 
 
