@@ -50,6 +50,11 @@ _REASONS_SHOWN = 3
 
 _RAW_TABLES = {"deals": "raw_deals", "labels": "deal_labels"}
 _LABEL_DEFAULTS = {"labelled_by": "import", "label_source": "import"}
+# The row with the latest of these wins; one from the future would win for good.
+_PAST_TIMES = ("created_at", "updated_at", "labelled_at")
+_FUTURE_ADVICE = "correct it (or this machine's clock), or leave it empty"
+# A time without its zone is up to 14 hours ahead, and clocks differ.
+_CLOCK_TOLERANCE = timedelta(days=1)
 # In the batches of labels only: whether the file itself told when the verdict was given.
 _TIME_WAS_TOLD = "_labelled_at_was_told"
 
@@ -586,6 +591,7 @@ def _convert_columns(
         for position, column in batch.cells.items()
     }
     required = REQUIRED[opened.kind]
+    latest = pa.scalar(utc_now() + _CLOCK_TOLERANCE, pa.timestamp("us"))
     columns: dict[str, pa.Array] = {}
     currency: pa.Array | None = None
     for bound in opened.binding.columns:
@@ -594,6 +600,10 @@ def _convert_columns(
         currency = currency if converted.currency is None else converted.currency
         for row, reason in converted.faults.items():
             faults.setdefault(row, []).append((bound.label, reason))
+        if bound.name in _PAST_TIMES:
+            for row in pc.indices_nonzero(pc.greater(converted.values, latest)).to_pylist():
+                reason = f"{converted.values[row].as_py()} is in the future; {_FUTURE_ADVICE}"
+                faults.setdefault(row, []).append((bound.label, reason))
         if bound.name in required and converted.values.null_count:
             for row in pc.indices_nonzero(converted.values.is_null()).to_pylist():
                 if row not in converted.faults and row not in batch.faults:

@@ -256,6 +256,29 @@ WRONG_FILES = {
 }
 
 
+def test_times_from_the_future_are_refused(settings: Settings, tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=14)
+    deals = _file(
+        tmp_path,
+        "deals.csv",
+        "deal_id,deal_name,close_date,created_at,updated_at\n"
+        f"1,a,2999-01-01,{soon:%Y-%m-%d %H:%M},{soon:%Y-%m-%d %H:%M}\n"
+        "2,b,,2025-01-01,2999-01-01\n"
+        "3,c,,9999-12-31T23:59:59Z,\n",
+    )
+    report = ingest_deals(settings, [deals])
+    assert [row["deal_id"] for row in _deals(settings)] == ["1"]
+    rejected = report.files[0].rejected
+    assert [row.column for row in rejected] == ["updated_at", "created_at"]
+    assert "2999-01-01 00:00:00 is in the future; correct it" in rejected[0].reason
+    labels = _file(
+        tmp_path,
+        "labels.csv",
+        "deal_id_a,deal_id_b,is_duplicate,labelled_at\na,b,1,2999-01-01\na,c,1,\n",
+    )
+    assert ingest_labels(settings, [labels]).rows_rejected == 1
+
+
 def test_wrong_files_are_refused_and_change_nothing(settings: Settings, tmp_path: Path) -> None:
     for name, text in WRONG_FILES.items():
         path = _file(tmp_path, name, text)
@@ -334,9 +357,8 @@ def test_only_one_command_writes(settings: Settings, tmp_path: Path) -> None:
 def test_the_order_of_files_survives_a_clock_that_goes_back(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = iter([datetime(2025, 1, 2), datetime(2025, 1, 1)])
-    monkeypatch.setattr(ingest, "utc_now", lambda: next(times))
-    for name in ("x", "y"):
+    for name, now in (("x", datetime(2025, 1, 2)), ("y", datetime(2025, 1, 1))):
+        monkeypatch.setattr(ingest, "utc_now", lambda now=now: now)
         ingest_deals(settings, [_file(tmp_path, f"{name}.csv", f"deal_id,deal_name\n1,{name}\n")])
     assert [d["deal_name"] for d in _deals(settings)] == ["x", "y"]
 
@@ -519,7 +541,7 @@ _texts = (
 _identifiers = st.text(st.characters(whitelist_categories=["L", "N", "P"]), min_size=1).filter(
     lambda text: text.lower() not in _MISSING_WORDS
 )
-_moments = st.datetimes(datetime(1900, 1, 1), datetime(2199, 12, 31))
+_moments = st.datetimes(datetime(1900, 1, 1), datetime(2025, 12, 31))
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "deal_id": _identifiers,
     "deal_name": _texts,
@@ -527,7 +549,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "currency": st.sampled_from(["USD", "EUR", "JPY"]),
     "created_at": _moments,
     "updated_at": _moments,
-    "close_date": _moments.map(lambda moment: moment.date()),
+    "close_date": st.dates(date(1900, 1, 1), date(2199, 12, 31)),
 }
 _rows = st.lists(
     st.fixed_dictionaries(
