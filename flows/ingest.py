@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from flows.contract import Contract, Table, load_contract
 from flows.errors import InputRejected, WarehouseMemory
-from flows.ingest_files import Batch, Cells, Source, file_sha256, open_source
+from flows.ingest_files import Batch, Cells, Source, file_sha256, file_state, open_source
 from flows.ingest_mappings import (
     REQUIRED,
     Binding,
@@ -317,7 +317,7 @@ def _open(
 ) -> Opened:
     """Open a file, lay the mapping on its header, and take its fingerprint."""
     table = contract.table(_RAW_TABLES[kind])
-    state = _state(path)
+    state = file_state(path)
     told = None if mapping is None else load_mapping(mapping, kind, table)
     source = open_source(path, told.encoding, told.delimiter) if told else open_source(path)
     chosen = told or choose(str(path), source.header, kind, table)
@@ -345,14 +345,6 @@ def _open(
         split_column=split_column,
         columns=tuple(sorted(used)),
     )
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """What changes when a file is written to: its size and the time of its last change."""
-    if not path.exists():
-        return 0, 0
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 def _ingest_file(
@@ -386,7 +378,7 @@ def _write_file(
     with warehouse.transaction():
         _load(warehouse, contract, opened, counts, shown, on_progress)
         _refuse_nothing(opened, counts, shown)
-        if _state(opened.path) != opened.state:
+        if file_state(opened.path) != opened.state:
             raise InputRejected(
                 f"{opened.path}: changed while it was read; try again when it is complete."
             )

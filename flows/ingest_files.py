@@ -120,8 +120,11 @@ def open_source(path: Path, encoding: str | None = None, delimiter: str | None =
     """Open an export by its extension and check it.
 
     `encoding` and `delimiter` override what the file itself tells. Raises InputRejected when the
-    file is missing, empty, damaged, of an unknown kind, or not in the encoding it is read in.
+    file is missing, empty, damaged, of an unknown kind, or not in the encoding it is read in, or
+    when its name is not UTF-8 (the warehouse keeps that, too).
     """
+    if any("\udc80" <= character <= "\udcff" for character in str(path)):
+        raise InputRejected(f"{str(path)!r}: this name is not UTF-8. Rename the file.")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if compressed else suffixes)[-1:] or [""]
@@ -132,10 +135,10 @@ def open_source(path: Path, encoding: str | None = None, delimiter: str | None =
             f"{path}: can't tell its format from the extension {path.suffix!r}; "
             f"read are {_ALLOWED}.{' ' if hint else ''}{hint}"
         )
-    if not path.is_file():
-        what = "is a directory, not a file" if path.is_dir() else "there is no such file"
-        raise InputRejected(f"{path}: {what}.")
     with _damage_named(path):
+        if not path.is_file():
+            what = "is a directory, not a file" if path.is_dir() else "there is no such file"
+            raise InputRejected(f"{path}: {what}.")
         if path.stat().st_size == 0:
             raise InputRejected(f"{path}: is empty. Export it again.")
         if kind == "parquet":
@@ -144,6 +147,18 @@ def open_source(path: Path, encoding: str | None = None, delimiter: str | None =
         if kind == "json lines":
             return JsonLinesSource(text)
         return CsvSource(text, "\t" if suffix == [".tsv"] and delimiter is None else delimiter)
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """What changes when a file is written to: its size and the time of its last change.
+
+    Zeros where there is no such file. Raises InputRejected when it can't be looked at.
+    """
+    with _damage_named(path):
+        if not path.exists():
+            return 0, 0
+        state = path.stat()
+        return state.st_size, state.st_mtime_ns
 
 
 def file_sha256(path: Path) -> str:

@@ -129,7 +129,11 @@ def load_mapping(named: str | Path, kind: str, contract: Table) -> Mapping:
     holds what the format does not know.
     """
     path = Path(named)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise InputRejected(f"Can't read the mapping {path}: {error.strerror}.") from error
+    if not is_file:
         path = SHIPPED_DIR / f"{named}.yml"
         if Path(named).name != str(named) or not path.is_file():
             names = ", ".join(mapping.name for mapping in shipped(kind, contract))
@@ -304,12 +308,36 @@ def _document(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        document = yaml.safe_load(text)
+        root = yaml.compose(text, yaml.SafeLoader)
+        _no_key_twice(path, root)
+        for token in yaml.scan(text):
+            # An escape may write half of a surrogate pair, which is no character.
+            str(getattr(token, "value", "")).encode()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        # A ValueError comes of bytes or characters that are no text, and of impossible dates.
         raise InputRejected(f"Can't read the mapping {path}: {error}") from error
     if not isinstance(document, dict):
         raise InputRejected(f"The mapping {path} holds no keys; expected {', '.join(_KEYS)}.")
     return document
+
+
+def _no_key_twice(path: Path, node: Any, levels: int = 2) -> None:
+    """Raise InputRejected where a key stands twice in a mapping of YAML: it takes the last one."""
+    import yaml
+
+    if not levels or not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            raise InputRejected(
+                f"The mapping {path} has the key {key.value!r} twice, again on line "
+                f"{key.start_mark.line + 1}; keep one."
+            )
+        seen.add(str(key.value))
+        _no_key_twice(path, value, levels - 1)
 
 
 def _parse(path: Path, contract: Table) -> Mapping:
@@ -431,7 +459,7 @@ def _encoding(path: Path, given: Any) -> str | None:
         return None
     try:
         "".encode(str(given))
-    except LookupError:
+    except (LookupError, ValueError):
         raise InputRejected(
             f"The mapping {path}: encoding {given!r} is unknown; "
             "examples are utf-8, utf-16, cp1252 (Windows, Western Europe) and latin-1."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -339,6 +340,26 @@ def test_one_wrong_file_among_others(settings: Settings, tmp_path: Path) -> None
     assert "The other files (1) were ingested." in str(caught.value)
     assert [f.status for f in caught.value.report.files] == ["refused", "ingested"]
     assert len(_deals(settings)) == 1
+
+
+def test_paths_that_can_not_be_looked_at_are_refused_among_others(
+    settings: Settings, tmp_path: Path
+) -> None:
+    text = "deal_id,deal_name\n1,x\n"
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to(loop)
+    too_long = tmp_path / ("x" * 300 + ".csv")
+    no_text = tmp_path / os.fsdecode(b"\xff.csv")
+    no_text.write_text(text)
+    with pytest.raises(FilesRefused) as caught:
+        ingest_deals(settings, [loop, too_long, no_text, _file(tmp_path, "good.csv", text)])
+    refusals = [file.refusal for file in caught.value.report.files]
+    assert refusals[3] is None and len(_deals(settings)) == 1
+    assert "File name too long" in str(refusals[1])
+    assert "this name is not UTF-8" in str(refusals[2])
+    str(caught.value).encode()
+    with pytest.raises(InputRejected, match="Can't read the mapping"):
+        ingest_deals(settings, [tmp_path / "good.csv"], too_long)
 
 
 def test_a_wrong_mapping_is_said_once_before_any_file(settings: Settings, tmp_path: Path) -> None:

@@ -141,6 +141,18 @@ def test_a_mapped_column_that_stands_there_twice(tmp_path: Path) -> None:
         ("columns: {deal_id: id, deal_name: n}\nmissing: [null]", "quote what YAML reads"),
         ("kind: contacts\ncolumns: {}", "kind must be one of 'deals', 'labels'"),
         ("kind: labels\ncolumns: {deal_id_a: a}", "this needs one for deals"),
+        ("columns: {deal_id: id, deal_name: n}\nencoding: undefined", "'undefined' is unknown"),
+        ('columns: {deal_id: id, deal_name: n}\nencoding: "a\\0b"', "encoding .* is unknown"),
+        (
+            "columns: {deal_id: id, deal_name: n}\nconstants: {created_at: 2025-02-30}",
+            "Can't read the mapping .* day is out of range",
+        ),
+        (
+            'columns: {deal_id: id, deal_name: n}\nconstants: {source: "\\ud800"}',
+            "Can't read the mapping .* surrogates",
+        ),
+        ("columns:\n  deal_id: a\n  deal_name: n\n  deal_id: b", "key 'deal_id' twice.*line 4"),
+        ("columns: {deal_id: a, deal_name: n}\ncolumns: {}", "the key 'columns' twice"),
         ("- a", "holds no keys"),
         ("columns: {", "Can't read the mapping"),
     ],
