@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.errors import RunInProgress
+from flows.errors import RunInProgress, SettingsError
 from flows.settings import Settings
 
 WAIT_SECONDS = 5.0
@@ -36,21 +36,23 @@ def writer_lock(settings: Settings, command: str) -> Iterator[None]:
 
     The operating system frees it when the process ends, however it ends. Raises RunInProgress when
     another process holds it for longer than a status takes; the message names that process and its
-    command.
+    command. Raises SettingsError when the home can't be written to.
     """
     from filelock import FileLock, Timeout
 
-    settings.home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.lock_path, timeout=WAIT_SECONDS)
     try:
-        lock.acquire()
+        with _home_writable(settings):
+            settings.home.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout as error:
         raise RunInProgress(
             f"{describe(holder(settings))} is at work on {settings.home}. Only one command at a "
             "time may write: wait until that one has ended, or stop it."
         ) from error
     try:
-        _write_holder(settings, command)
+        with _home_writable(settings):
+            _write_holder(settings, command)
         yield
     finally:
         _holder_path(settings).unlink(missing_ok=True)
@@ -75,6 +77,10 @@ def writers_kept_away(settings: Settings) -> Iterator[bool]:
         lock.acquire()
     except Timeout:
         yield False
+        return
+    except OSError:
+        # Who may not write to this home keeps nobody away, but may read.
+        yield True
         return
     try:
         yield True
@@ -102,6 +108,22 @@ def describe(who: Holder | None) -> str:
     if who is None:
         return "Another onedeal command"
     return f"`onedeal {who.command}` (process {who.pid}, since {who.since})"
+
+
+@contextmanager
+def _home_writable(settings: Settings) -> Iterator[None]:
+    from filelock import Timeout
+
+    try:
+        yield
+    except Timeout:
+        # An OSError itself, but no fault of the home's.
+        raise
+    except OSError as error:
+        raise SettingsError(
+            f"Can't write to {settings.home}: {error.strerror or error}. Make room there or allow "
+            "it to be written to, or set ONEDEAL_HOME to another directory."
+        ) from error
 
 
 def _holder_path(settings: Settings) -> Path:

@@ -214,7 +214,7 @@ class DuckDBWarehouse:
 
         reader = pa.RecordBatchReader.from_batches(chunk[0].schema, chunk)
         self.connection.register("batches_to_append", reader)
-        with _memory_named():
+        with _want_named():
             rows = self.query(
                 f"insert into {quote(table)} by name "
                 # A stream can be read once only; `through` may name it more than once.
@@ -261,7 +261,7 @@ class DuckDBWarehouse:
         except BaseException:
             self.connection.rollback()
             raise
-        with _memory_named():
+        with _want_named():
             self.connection.commit()
 
     def models(self, prefix: str) -> list[str]:
@@ -321,8 +321,8 @@ def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
 
 
 @contextmanager
-def _memory_named() -> Iterator[None]:
-    """Tell want of memory apart from what else may go wrong: it has several classes in DuckDB."""
+def _want_named() -> Iterator[None]:
+    """Tell want of memory, which has several classes in DuckDB, and of room on the disk apart."""
     import duckdb
 
     try:
@@ -331,6 +331,12 @@ def _memory_named() -> Iterator[None]:
         if isinstance(error, duckdb.OutOfMemoryException) or "memory_limit" in str(error):
             raise WarehouseMemory(
                 f"The warehouse needs more memory than it may take: {_first_line(str(error))}"
+            ) from error
+        if "could not write" in str(error).lower() or "no space left" in str(error).lower():
+            raise WarehouseError(
+                f"The warehouse can't be written: {_first_line(str(error)).rstrip('.')}. Nothing "
+                "of this step was kept. Make room on the disk of ONEDEAL_HOME, and run the command "
+                "again."
             ) from error
         raise
 

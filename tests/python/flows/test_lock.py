@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import RunInProgress
+from flows.errors import RunInProgress, SettingsError
 from flows.lock import holder, is_locked, writer_lock, writers_kept_away
 from flows.settings import Settings
 
@@ -85,3 +85,11 @@ def test_a_writer_waits_for_one_who_only_reads(tmp_path: Path) -> None:
     with writer_lock(settings, "retrain"):
         reader.join(10)
         assert not reader.is_alive()
+
+
+def test_a_home_that_can_not_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(tmp_path / "file" / "home", PROJECT)
+    with pytest.raises(SettingsError, match="Can't write to .*Not a directory.*ONEDEAL_HOME"):
+        with writer_lock(settings, "score"):
+            raise AssertionError("no lock")

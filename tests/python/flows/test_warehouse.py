@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
@@ -200,3 +201,23 @@ def test_settings_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
         Settings.from_env()
     (tmp_path / "dbt_project.yml").write_text("name: other")
     assert Settings.from_env() == Settings(tmp_path / "state", tmp_path, "local")
+
+
+def test_a_full_disk_is_named_and_nothing_is_kept(settings: Settings) -> None:
+    with open_warehouse(settings) as warehouse:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # What the disk has left, as far as this process can see.
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (settings.warehouse_path.stat().st_size, before[1])
+        )
+        try:
+            with pytest.raises(WarehouseError, match="can't be written.*Make room"):
+                with warehouse.transaction():
+                    warehouse.execute(
+                        "insert into onedeal_raw.raw_deals (deal_id, deal_name) "
+                        "select random()::text, random()::text from range(100000)"
+                    )
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with open_warehouse(settings) as warehouse:
+        assert warehouse.query("select count(*) as n from onedeal_raw.raw_deals") == [{"n": 0}]
