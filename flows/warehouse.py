@@ -122,7 +122,8 @@ class Warehouse(Protocol):
         """All that is appended inside the block stays, or (on an exception) nothing of it.
 
         Whether the block itself can read what it appended depends on the engine. Raises
-        WarehouseMemory, as `append` does, when the engine needs more than it may take.
+        WarehouseMemory, as `append` does, when the engine needs more than it may take, and
+        WarehouseError when the disk has no room.
         """
 
     def models(self, prefix: str) -> list[str]:
