@@ -53,6 +53,7 @@ EXPRESSIONS = [
     "case when i > 0 then 1 when j > 0 then 2 end, case when b then i else 0.5 * x end",
     "case when b or c then s when not b then 'no' else t end, case when true then i end",
     "s || '|' || t, length(s), strlen(s), substr(s, 2, 3), right(s, 2), lower(s), upper(s), trim(s)",
+    "case when strpos(s, 'a') > 0 then 'a' || cast(length(s) as string) || 'a' else '' end || s || t",
     "trim(s, 'a'), replace(s, 'abc', '{x}'), strip_accents(s), md5(s), contains(s, t), strpos(s, t)",
     "levenshtein(s, t), string_split(s, ' '), s in ('', 'abc abc'), s not in ('x'), i in (1, 3)",
     "regexp_replace(s, '[^a-z]+', '_', 'g'), regexp_replace(s, '[^\\p{L}\\p{N}.]+', ' ', 'g')",
