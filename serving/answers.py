@@ -24,7 +24,8 @@ class Match:
     """A compared pair: the deal that was asked about, and a known one.
 
     probability: in [0, 1] that the two are one deal. decision: `duplicate` from the threshold on,
-    `distinct` below. features: the model's input by column. reasons: the weightiest first.
+    `distinct` below. features: the model's input by column. reasons: the weightiest first,
+    what only denies something last.
     """
 
     candidate_deal_id: str

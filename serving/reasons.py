@@ -34,6 +34,8 @@ LOOKED_AT = 15
 """The weightiest features, of which some may say the same in the same words."""
 LEAST = 0.01
 """What adds less to the log-odds is no reason."""
+DENIALS = ("not ", "no two ", "no conflict ")
+"""How words begin that only say what is not the case; they stand behind the others."""
 HIGH_FROM = 0.5
 """From which value on a feature's `phrase_high` holds, unless its `phrase_from` says otherwise."""
 
@@ -112,7 +114,7 @@ class Reasons:
     def of(
         self, features: npt.NDArray[np.float64], levels: pa.Table | None
     ) -> list[tuple[Reason, ...]]:
-        """The weightiest reasons of each row of features, the weightiest first.
+        """The weightiest reasons of each row of features, the weightiest first, denials last.
 
         levels: the same rows' levels by comparison. None at all where the bundle holds no model.
         """
@@ -173,7 +175,8 @@ def _weightiest(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
             total = said.contribution + reason.contribution
             by_text[reason.text] = Reason(first.feature, reason.text, total)
     weighing = [reason for reason in by_text.values() if abs(reason.contribution) >= LEAST]
-    return tuple(sorted(weighing, key=lambda reason: -abs(reason.contribution))[:MOST])
+    weightiest = sorted(weighing, key=lambda reason: -abs(reason.contribution))[:MOST]
+    return tuple(sorted(weightiest, key=lambda reason: reason.text.startswith(DENIALS)))
 
 
 def _levels(path: Path) -> dict[tuple[str, int], tuple[str, float]]:

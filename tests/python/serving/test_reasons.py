@@ -49,6 +49,8 @@ def test_every_feature_has_words_of_its_own(stages: Path) -> None:
     for name, phrase in phrases.items():
         by_text.setdefault(phrase.high, set()).add(name)
     assert not [names for names in by_text.values() if len(names) > 2]
+    # A pair may weigh less than nothing and yet more than an average pair does.
+    assert phrases[FEATURE].text(-9.4) == "all evidence together: -9.4 bits"
 
 
 @pytest.mark.parametrize(
@@ -126,3 +128,18 @@ def test_the_parts_of_the_match_weight_are_told_as_one() -> None:
         Reason(FEATURE, "alike by 6 bits", 3.5),
         Reason("domain_equal", "same domain", 2.0),
     )
+
+
+def test_what_only_denies_something_stands_behind_what_says_something() -> None:
+    names = ("stage_conflict", "domain_equal", "owner_equal")
+    features = tuple(NumericFeature(name, mean=0.0, stddev=1.0) for name in names)
+    estimator = LogisticEstimator(features, 0.0, np.array([-3.0, 2.0, 1.0]), [])
+    model = Model("LOGISTIC_REG", "is_duplicate", (0, 1), {}, features, estimator)
+    info = BundleInfo("v1", "logistic_reg", 0.5, "", names, {}, None, {})
+    phrases = {
+        "stage_conflict": Phrase("different stages", "no two different stages", high_from=2),
+        "domain_equal": Phrase("same domain", ""),
+        "owner_equal": Phrase("same owner", ""),
+    }
+    (reasons,) = Reasons(info, model, phrases, {}).of(np.array([[1.0, 1.0, 1.0]]), None)
+    assert [reason.feature for reason in reasons] == [names[1], names[2], names[0]]
