@@ -200,7 +200,10 @@ class DuplicateGroup:
 
 @dataclass(frozen=True)
 class DataCounts:
-    """How much data stood behind the run; None where the table did not exist."""
+    """How much data stood behind the run; None where the table did not exist.
+
+    counted_twice: by currency, that of most groups first, what names none last.
+    """
 
     deals: int | None = None
     candidate_pairs: int | None = None
@@ -237,6 +240,7 @@ class RunReport:
     candidate: the model that the gate judged. others: the candidates that were worse.
     champion: the model it was compared with, None for a first model.
     segments and comparison: candidate against champion. versions: (software, version).
+    largest_groups: by currency, in the order of `counts.counted_twice`, the largest amount first.
     """
 
     run_id: str

@@ -268,8 +268,10 @@ class _Reader:
         )
         amounts = self.rows(
             "duplicate_groups",
+            # Amounts of two currencies have no order; what most groups are in matters most.
             "select currency, sum(amount_counted_twice) as amount from {table} "
-            "group by currency having sum(amount_counted_twice) > 0 order by amount desc, currency",
+            "group by currency having sum(amount_counted_twice) > 0 "
+            "order by currency is null, count(distinct group_id) desc, currency",
         )
         return DataCounts(
             deals=self.n_rows("stg_crm__deals"),
@@ -299,23 +301,49 @@ class _Reader:
                     group_id,
                     count(*) as n_deals,
                     min(survivor_deal_id) as survivor_deal_id,
-                    min(currency) as currency,
-                    count(distinct currency) as n_currencies,
-                    sum(amount_counted_twice) as amount
+                    case when count(distinct currency) = 1 then min(currency) end as currency,
+                    -- a sum over several currencies says nothing
+                    case
+                        when count(distinct currency) <= 1
+                            then nullif(sum(amount_counted_twice), 0)
+                    end as amount
                 from {{table}}
                 group by group_id
+            ),
+
+            ranked as (
+                select
+                    *,
+                    count(*) over (partition by currency, amount is null) as n_groups,
+                    row_number() over (
+                        partition by currency, amount is null
+                        order by amount desc, n_deals desc, group_id
+                    ) as rank_in_currency
+                from duplicate_group
+            ),
+
+            -- the first of each currency before the second of any
+            shown as (
+                select * from ranked
+                order by
+                    amount is null,
+                    rank_in_currency,
+                    currency is null,
+                    n_groups desc,
+                    currency
+                limit {LARGEST_GROUPS}
             )
 
-            select duplicate_group.*, deals.deal_name, deals.company_name
-            from duplicate_group
+            select shown.*, deals.deal_name, deals.company_name
+            from shown
             left join {self.warehouse.name("stg_crm__deals")} as deals
-                on deals.deal_id = duplicate_group.survivor_deal_id
-            -- a sum over several currencies says nothing, so it ranks nowhere
+                on deals.deal_id = shown.survivor_deal_id
             order by
-                case when n_currencies <= 1 then duplicate_group.amount end desc nulls last,
-                n_deals desc,
-                group_id
-            limit {LARGEST_GROUPS}
+                shown.amount is null,
+                shown.currency is null,
+                shown.n_groups desc,
+                shown.currency,
+                shown.rank_in_currency
             """,
         )
         return tuple(
@@ -326,9 +354,7 @@ class _Reader:
                 deal_name=row["deal_name"],
                 company_name=row["company_name"],
                 counted_twice=(
-                    Amount(row["currency"], Decimal(str(row["amount"])))
-                    if row["amount"] and row["n_currencies"] <= 1
-                    else None
+                    Amount(row["currency"], Decimal(str(row["amount"]))) if row["amount"] else None
                 ),
             )
             for row in rows

@@ -805,12 +805,12 @@ def test_reading_a_promotion(warehouse: Warehouse) -> None:
         groups=2,
         deals_in_groups=5,
         review_queue=5,
-        counted_twice=(Amount("USD", Decimal(70000)), Amount("EUR", Decimal("1900.250"))),
+        counted_twice=(Amount("EUR", Decimal("1900.250")), Amount("USD", Decimal(70000))),
     )
     assert read.counts.surplus_deals == 3
     assert read.largest_groups == (
-        DuplicateGroup("g2", 2, "d4", "D", "Südwind", Amount("USD", Decimal(70000))),
         DuplicateGroup("g1", 3, "d1", HOSTILE, "Nordwind", Amount("EUR", Decimal("1900.250"))),
+        DuplicateGroup("g2", 2, "d4", "D", "Südwind", Amount("USD", Decimal(70000))),
     )
     assert [(e.event, e.model_version) for e in read.events] == [
         ("trained", LOGISTIC),
@@ -863,6 +863,33 @@ def test_a_group_of_several_currencies_has_no_sum(warehouse: Warehouse) -> None:
         ("g2", True),
     ]
     assert read.outcome == "first"
+
+
+def test_money_is_told_by_currency_not_by_its_bare_number(warehouse: Warehouse) -> None:
+    made = first_report()
+    store(warehouse, made)
+    store_deals(warehouse)
+    warehouse.execute("delete from onedeal.duplicate_groups")
+    # Groups by currency, with the amounts counted twice.
+    money = {"EUR": range(10, 22), "JPY": (5_000_000, 4_000_000), None: (9_000_000,) * 20}
+    for currency, amounts in money.items():
+        for number, amount in enumerate(amounts):
+            group = f"{currency}-{number}"
+            warehouse.execute(
+                "insert into onedeal.duplicate_groups select g, g || side, 2, "
+                "side = 'a', g || 'a', a, case side when 'b' then a else 0 end, c "
+                "from (select ? as g, ? as a, ? as c, unnest(['a', 'b']) as side)",
+                (group, amount, currency),
+            )
+    reasons = made.decision.reasons
+    ledger.record(warehouse, RUN_ID, events_of_a_run(TREES, ledger.PROMOTED, reasons))
+    read = report.read_run_report(warehouse, RUN_ID)
+    assert [one.currency for one in read.counts.counted_twice] == ["EUR", "JPY", None]
+    assert [one.counted_twice for one in read.largest_groups] == [
+        *[Amount("EUR", Decimal(amount)) for amount in (21, 20, 19, 18)],
+        *[Amount("JPY", Decimal(amount)) for amount in (5_000_000, 4_000_000)],
+        *[Amount(None, Decimal(9_000_000))] * 4,
+    ]
 
 
 def test_a_canary_that_was_taken_back(warehouse: Warehouse) -> None:
