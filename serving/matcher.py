@@ -107,7 +107,8 @@ class Matcher:
         value of its column counts as missing. deal_id and deal_name are to be given. The deals are
         candidates of each other too. A deal that is known already is not compared with itself.
         `remember` makes the deals known to later calls: two people may key the same new deal
-        before either is ingested. Some 20,000 are kept, until they are ingested.
+        before either is ingested. Some 20,000 are kept, until they are ingested; one that is known
+        for good stays as it is.
 
         Raises ValueError where two deals have one deal_id, or one has none.
         """
@@ -246,16 +247,24 @@ class Matcher:
             remembered = list(older._remembered)
         for raw in remembered:
             (asked_at,) = raw.column(INGESTED_AT).slice(0, 1).to_pylist()
-            deal_ids = raw.column("deal_id").to_pylist()
-            known = self._comparer.knows(deal_ids)
-            news = raw.filter(pa.array([deal_id not in known for deal_id in deal_ids]))
-            if asked_at >= since and news.num_rows:
-                self._remember(news, self._comparer.take_in(news))
+            if asked_at >= since:
+                self._remember(raw, None)
 
-    def _remember(self, raw: pa.Table, incoming: Incoming) -> None:
-        self._comparer.add(incoming, asked=True)
-        with self._remembering:
-            self._remembered.append(raw)
+    def _remember(self, raw: pa.Table, incoming: Incoming | None) -> None:
+        """Make deals known that were only asked about, unless they are known for good.
+
+        Whoever asks would else hide a deal of the warehouse. incoming: what `take_in` gave of them,
+        if it is at hand.
+        """
+        deal_ids = raw.column("deal_id").to_pylist()
+        known = self._comparer.knows(deal_ids)
+        if known:
+            raw = raw.filter(pa.array([deal_id not in known for deal_id in deal_ids]))
+            incoming = None
+        if raw.num_rows:
+            self._comparer.add(incoming or self._comparer.take_in(raw), asked=True)
+            with self._remembering:
+                self._remembered.append(raw)
 
     def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
         now = datetime.now(UTC).replace(tzinfo=None)

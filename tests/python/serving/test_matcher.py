@@ -141,6 +141,19 @@ def test_a_deal_that_was_remembered_is_found(matcher: Matcher) -> None:
     assert not matcher.match([{**deal, "deal_id": "b"}])[0].matches
 
 
+def test_a_known_deal_is_not_hidden_by_one_that_is_to_be_remembered(
+    matcher: Matcher, known: dict[str, Deal]
+) -> None:
+    deal = next(iter(known.values()))
+    copy = {**deal, "deal_id": "copy"}
+    hiding = {"deal_id": deal["deal_id"], "deal_name": "Something else"}
+    new = {**copy, "deal_id": "new"}
+    before = candidates(matcher.match([copy])[0])
+    assert deal["deal_id"] in before
+    matcher.match([hiding, new], remember=True)
+    assert candidates(matcher.match([copy])[0]) == {*before, "new"}
+
+
 def test_added_deals_supersede_and_are_found(matcher: Matcher, known: dict[str, Deal]) -> None:
     deals = list(known.values())[:500]
     before = matcher.deals
