@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -37,6 +37,10 @@ MAX_DIGITS = 15
 """Of an amount, before the point."""
 TEXT, LONG_TEXT, IDENTIFIER = 1_000, 20_000, 200
 """The longest texts that are taken, in characters."""
+MAX_FIELDS = 20
+"""Fields at fault that an answer names."""
+MOST_AHEAD = timedelta(days=1)
+"""How far ahead a verdict's time may be; of two verdicts the later counts."""
 
 TIME_WORDS = "a time as ISO 8601, such as 2026-08-01T09:30:00Z"
 DATE_WORDS = "a date as ISO 8601, such as 2026-08-01"
@@ -58,9 +62,11 @@ def _without_nul(text: str) -> str:
 
 
 def _identifier(text: str) -> str:
+    """Without the blanks around it, as `onedeal ingest` takes it."""
     if _CONTROL.search(text):
         raise _wrong("it must hold no control character")
-    if not text.strip():
+    text = text.strip()
+    if not text:
         raise _wrong("it must not be blank")
     return text
 
@@ -94,6 +100,19 @@ def _utc(value: datetime) -> datetime:
         raise _wrong("it must be before the year 10000 in UTC") from error
 
 
+def _not_ahead(value: datetime) -> datetime:
+    if value > datetime.now(UTC).replace(tzinfo=None) + MOST_AHEAD:
+        raise _wrong("it must not be more than a day ahead")
+    return value
+
+
+def _no_text(value: Any) -> Any:
+    """Numbers only: pydantic would take a text for a Decimal, and full-width digits in it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(f"it is {_shown(value)}; it must be a number")
+    return value
+
+
 def _amount(value: Decimal) -> Decimal:
     # Arithmetic with a number such as 1e999999999 would overflow.
     if value and value.adjusted() >= MAX_DIGITS:
@@ -122,7 +141,8 @@ Time = Annotated[datetime, Field(strict=False), BeforeValidator(_time_text), Aft
 Day = Annotated[date, Field(strict=False), BeforeValidator(_date_text), AfterValidator(_from_1900)]
 Amount = Annotated[
     Decimal,
-    Field(allow_inf_nan=False),
+    Field(strict=False, allow_inf_nan=False),
+    BeforeValidator(_no_text),
     AfterValidator(_amount),
     WithJsonSchema(
         {
@@ -223,10 +243,10 @@ class VerdictRequest(Strict):
         None, description="With request_id: the match that was judged; not needed where it had one."
     )
     is_duplicate: bool = Field(description="Whether the two are one deal.")
-    labelled_by: Annotated[str, Field(min_length=1, max_length=IDENTIFIER)] = Field(
-        description="Who judged it."
+    labelled_by: Identifier = Field(description="Who judged it.")
+    labelled_at: Annotated[Time, AfterValidator(_not_ahead)] | None = Field(
+        None, description="When; by default now. At most a day ahead."
     )
-    labelled_at: Time | None = Field(None, description="When; by default now.")
 
     @model_validator(mode="after")
     def _a_pair_is_named(self) -> VerdictRequest:
@@ -238,8 +258,6 @@ class VerdictRequest(Strict):
             raise _wrong("it must have deal_id_a and deal_id_b, or candidate_deal_id, not both")
         if by_pair and self.deal_id_a == self.deal_id_b:
             raise _wrong("deal_id_a and deal_id_b must be two deals")
-        if not self.labelled_by.strip():
-            raise _wrong("labelled_by must not be blank")
         return self
 
 
@@ -381,10 +399,11 @@ def _problem(errors: Iterable[ErrorDetails], model: type[BaseModel], prefix: str
         problem = FieldProblem(field or "the body", _told(error, model))
         if problem not in fields:
             fields.append(problem)
-        if len(fields) == 20:
+        if len(fields) == MAX_FIELDS:
             break
     first = fields[0]
-    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    least = "at least " if len(fields) == MAX_FIELDS else ""
+    more = f" (and {least}{len(fields) - 1} more)" if len(fields) > 1 else ""
     return Problem(422, f"{first.field}: {first.message}.{more}", fields=fields)
 
 

@@ -51,7 +51,9 @@ def test_values_come_in_the_types_of_the_contract() -> None:
         ({"amount": "many"}, "amount", "'many'; it must be a number"),
         ({"amount": True}, "amount", "true; it must be a number"),
         ({"amount": 10**15}, "amount", "15 digits"),
-        ({"amount": "1e999999999"}, "amount", "15 digits"),
+        ({"amount": 1e300}, "amount", "15 digits"),
+        ({"amount": "12000"}, "amount", "'12000'; it must be a number"),
+        ({"amount": "１２"}, "amount", "a number"),
         ({"amount": {}}, "amount", "a number"),
         ({"created_at": "yesterday"}, "created_at", "ISO 8601"),
         ({"created_at": "1700000000"}, "created_at", "ISO 8601"),
@@ -105,7 +107,16 @@ def test_bodies_that_are_refused(body: bytes, status: int, words: str) -> None:
 
 def test_one_error_among_many() -> None:
     problem = refused({"deals": [{"amount": "x", "nope": 1}] * 30})
-    assert len(problem.fields) == 20 and "(and 19 more)" in problem.message
+    assert len(problem.fields) == 20 and "(and at least 19 more)" in problem.message
+    problem = refused({"deals": [{"amount": "x", "nope": 1}] * 2})
+    assert len(problem.fields) == 4 and "(and 3 more)" in problem.message
+
+
+def test_identifiers_come_without_the_blanks_around_them() -> None:
+    body = json.dumps({"deals": [{"deal_id": " a\u3000"}, {"deal_id": "b c"}]})
+    assert [deal.deal_id for deal in read(MatchRequest, body.encode()).asked] == ["a", "b c"]
+    same = refused({"deals": [{"deal_id": "a"}, {"deal_id": "a "}]})
+    assert "each deal_id must stand in it once" in same.message
 
 
 @pytest.mark.parametrize(
@@ -117,7 +128,10 @@ def test_one_error_among_many() -> None:
         ({"deal_id_a": "a", "request_id": "r"}, "deal_id_a and deal_id_b, or request_id"),
         ({"deal_id_a": "a", "deal_id_b": "a"}, "two deals"),
         ({"deal_id_a": "a", "deal_id_b": "b", "candidate_deal_id": "c"}, "not both"),
-        ({"request_id": "r", "labelled_by": " "}, "blank"),
+        ({"request_id": "r", "labelled_by": " "}, "labelled_by: it must not be blank"),
+        ({"request_id": "r", "labelled_by": "a\nb"}, "labelled_by: it must hold no control"),
+        ({"request_id": "r", "labelled_by": "a\0b"}, "labelled_by: it must hold no control"),
+        ({"request_id": "r", "labelled_at": "2999-01-01"}, "not be more than a day ahead"),
     ],
 )
 def test_verdicts_that_are_refused(verdict: dict[str, Any], words: str) -> None:
