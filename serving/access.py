@@ -49,7 +49,7 @@ class Access:
             return INFRASTRUCTURE
         scheme, _, credentials = authorization.partition(" ")
         key = credentials.strip()
-        if scheme.lower() == "basic" and method == "GET" and path in PAGES:
+        if scheme.lower() == "basic" and method in ("GET", "HEAD") and path in PAGES:
             key = _password(key)
         elif scheme.lower() != "bearer":
             key = ""

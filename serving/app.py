@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -82,19 +83,22 @@ def create_app(
             openapi_extra=_described(request, is_open),
             operation_id=route.__name__,
         )
+        if method == "GET":
+            app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     if settings.container is not None:
         container = settings.container
-        for method, path, route in (
-            ("POST", container.predict_route, routes.predict),
-            ("GET", container.health_route, routes.readyz),
+        for methods, path, route in (
+            (["POST"], container.predict_route, routes.predict),
+            (["GET", "HEAD"], container.health_route, routes.readyz),
         ):
             if path not in ("/predict", "/healthz", "/readyz"):
-                app.add_api_route(path, route, methods=[method], include_in_schema=False)
+                app.add_api_route(path, route, methods=methods, include_in_schema=False)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    return Guard(app, settings, access, limit, metrics)
+    paths = frozenset(one.path for one in app.routes if isinstance(one, APIRoute))
+    return Guard(app, settings, access, limit, metrics, paths)
 
 
 class _Json(JSONResponse):
@@ -195,6 +199,9 @@ class _Routes:
         if deals:
             if len(deals) > 100:
                 raise Problem(422, f"instances: at most 100 may be deals, and {len(deals)} are.")
+            ids = [deal.deal_id for deal in deals.values() if deal.deal_id is not None]
+            if len(ids) != len(set(ids)):
+                raise Problem(422, "instances: each deal_id must stand in them once.")
             answers = await self._match(request, list(deals.values()), None)
             predictions = [
                 {

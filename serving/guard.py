@@ -55,7 +55,7 @@ class Guard:
     """Lets a request through to `app`, whole and with a client's name, or answers it itself.
 
     `scope["state"]` then holds `request_id`, `client` (None on the routes of health), and
-    `started_at` (of `time.perf_counter`).
+    `started_at` (of `time.perf_counter`). paths: those that the application has.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Guard:
         access: Access,
         limit: RateLimit,
         metrics: Metrics,
+        paths: frozenset[str],
     ) -> None:
         self._app = app
         self._settings = settings
         self._access = access
         self._limit = limit
         self._metrics = metrics
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -118,7 +120,8 @@ class Guard:
                 await _answer(Problem(500, UNFORESEEN), request_id, send_with_headers)
         finally:
             seconds = time.perf_counter() - started_at
-            route = getattr(scope.get("route"), "path", "other")
+            # What is refused here never came to the application's own routes.
+            route = scope["path"] if scope["path"] in self._paths else "other"
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.requests.labels(route, method, str(answered)).inc()
             self._metrics.seconds.labels(route).observe(seconds)

@@ -21,6 +21,7 @@ code, pre { font: 14px/1.4 ui-monospace, monospace; background: #f4f4f4; }
 pre { padding: .75rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; }
+code, td { overflow-wrap: anywhere; }
 </style>
 <h1>{{ document.info.title }} {{ document.info.version }}</h1>
 <p>{{ document.info.summary }} Every route but health wants <code>Authorization: Bearer KEY</code>;

@@ -233,12 +233,27 @@ class Service:
 
     async def probabilities(self, instances: Sequence[Mapping[str, Any]]) -> list[float]:
         """What the bundle's own model says of features. Raises Problem (422, 503)."""
+        import numpy as np
+
         matcher = self.ready_matcher()
         if not matcher.has_model:
             raise _unavailable("The bundle holds no model to predict with.")
         rows = _rows_of(instances, matcher.info.features)
+
+        def predict() -> np.ndarray[Any, Any]:
+            # Numbers as large as no pair's overflow; what comes of it is looked at below.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return matcher.probabilities(rows)
+
         with self._place_in_line():
-            found = await self._in_line(lambda: matcher.probabilities(rows))
+            found = await self._in_line(predict)
+        for number, probability in enumerate(found):
+            if not math.isfinite(probability):
+                raise Problem(
+                    422,
+                    f"instances.{number}: its numbers are too large for the model; it gives no "
+                    "probability.",
+                )
         return [float(one) for one in found]
 
     # --- verdicts --------------------------------------------------------------------------------

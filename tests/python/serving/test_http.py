@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from flows.settings import Settings
+from tests.python.conftest import PROJECT
 from tests.python.serving.conftest import CALLER, CALLERS
 from tests.python.serving.google_stand_in import Google, token
-from tests.python.serving.serve import KEY, Server
+from tests.python.serving.serve import KEY, Server, serve
 
 ROUTES = [
     ("POST", "/v1/match"),
@@ -188,12 +192,27 @@ def test_predictions_have_the_form_of_bigquery_ml(
         ([{"deal": {"amount": "x"}}], "instances.0.deal.amount"),
         ([{"deal": {}}, {}], "instances"),
         ([{"deal": {}}] * 101, "instances"),
+        ([{"deal": {"deal_id": "a"}}] * 2, "instances: each deal_id must stand in them once"),
         ([[1, 2]], "instances.0"),
         ("x", "instances"),
     ],
 )
 def test_instances_that_are_refused(server: Server, instances: Any, field: str) -> None:
     assert field in error(server.post("/predict", {"instances": instances}), 422)["message"]
+
+
+def test_numbers_that_are_too_large_for_the_model(trained: Settings, tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    shutil.copytree(trained.home, settings.home, symlinks=True)
+    # Trees give a probability for any number.
+    logistic = min(settings.home.glob("bundles/*_logistic"))
+    settings.current_bundle.unlink()
+    settings.current_bundle.symlink_to(logistic.name)
+    names = json.loads((logistic / "bundle.json").read_text())["features"]
+    with serve(settings) as server:
+        instances = [dict.fromkeys(names, value) for value in (0, 1e308)]
+        answer = server.post("/predict", {"instances": instances})
+    assert "instances.1: its numbers are too large" in error(answer, 422)["message"]
 
 
 # Who may ask
@@ -216,6 +235,9 @@ def test_no_route_opens_without_a_key(
 def test_health_is_open(server: Server) -> None:
     assert httpx.get(server.url + "/healthz").json() == {"status": "alive"}
     assert httpx.get(server.url + "/readyz").json() == {"status": "ready"}
+    for path in ("/healthz", "/readyz"):
+        head = httpx.head(server.url + path)
+        assert head.status_code == 200 and not head.content
 
 
 def test_a_key_opens_at_once_and_is_closed_at_once(server: Server) -> None:
@@ -375,7 +397,9 @@ def test_metrics_count_and_name_nobody(server: Server, deals: list[dict[str, Any
     server.match(deal)
     server.post("/v1/match", {"deal": {"contact_name": ["Jane Roe-Specimen"]}})
     server.post("/v1/match", {"deal": {"created_at": "jane.roe@specimen.example"}})
+    httpx.post(server.url + "/v1/match", json={})
     text = server.get("/metrics").text
+    assert re.search(r'^onedeal_requests_total\{.*/v1/match.*"401"\} ', text, re.MULTILINE)
     served = re.findall(r'^onedeal_requests_total\{.*/v1/match.*"200"\} (\S+)', text, re.MULTILINE)
     assert float(served[0]) > 0
     (version,) = re.findall(r'^onedeal_bundle\{model_version="(.*)"\} 1.0', text, re.MULTILINE)
