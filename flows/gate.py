@@ -285,8 +285,8 @@ def decide_unlabelled(
             limits.max_duplicate_share,
             "The share of duplicates is unknown."
             if share is None
-            else f"That is {share:.1%} of the pairs; more than {limits.max_duplicate_share:.0%} is "
-            "not plausible.",
+            else f"It expects {share:.1%} of the pairs to be duplicates; more than "
+            f"{limits.max_duplicate_share:.0%} is not plausible.",
         ),
         Reason(
             "weakest_agreement",
@@ -328,17 +328,16 @@ def decide_unlabelled(
                 f"{overlap:.1%}; under {limits.min_champion_overlap:.0%} one of the two is wrong.",
             )
         )
-    reasons.append(
-        Reason(
-            "unlabelled",
-            True,
-            0.0,
-            0.0,
-            "Nothing here was checked against a person's verdict: there are too few. Judge the "
-            "pairs of the review queue.",
-        )
+    passed = all(reason.passed for reason in reasons)
+    # What no model scores has no review queue.
+    where = (
+        "Judge the pairs of the review queue."
+        if passed or overlap is not None
+        else "Hand some in with `onedeal ingest labels`."
     )
-    return Decision(all(reason.passed for reason in reasons), tuple(reasons))
+    sentence = f"Nothing here was checked against a person's verdict: there are too few. {where}"
+    reasons.append(Reason("unlabelled", True, 0.0, 0.0, sentence))
+    return Decision(passed, tuple(reasons))
 
 
 def decide(
@@ -500,7 +499,13 @@ def _margin(
     has_learned = champion.model_type != FELLEGI_SUNTER
     growth = label_growth or 0.0
     is_no_worse = difference is not None and difference >= limit
-    by_loss = has_learned and is_no_worse and loss_upper is not None and loss_upper < 0
+    by_loss = (
+        has_learned
+        and is_no_worse
+        and loss is not None
+        and loss_upper is not None
+        and loss_upper < 0
+    )
     by_labels = (
         has_learned
         and growth >= limits.min_label_growth
@@ -537,7 +542,17 @@ def _margin(
         else f"not more than {limit:.3f} with confidence, so the champion stays"
     )
     sentence = f"Average precision minus the champion's is {stated} ({interval}): {verdict}."
-    return Reason("margin", passed, lower, limit, sentence)
+    # The figure and the limit by which it passed.
+    check, figure = "margin", lower
+    if passed and lower <= limit:
+        check, figure, limit = (
+            ("margin_of_log_loss", -(loss_upper or 0.0), 0.0)
+            if by_loss
+            else ("margin_of_more_labels", difference or 0.0, limit)
+            if by_labels
+            else ("margin_of_many_labels", upper or 0.0, limit)
+        )
+    return Reason(check, passed, figure, limit, sentence)
 
 
 def _segments(segments: Sequence[Segment], limits: GateSettings) -> Reason:

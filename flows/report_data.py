@@ -69,6 +69,12 @@ CHECKS = {
     "calibration": ("Calibration error", "at most"),
     "agreement": ("Serving agrees with the warehouse", "at most"),
     "margin": ("Gain over the champion, lower end", "more than"),
+    "margin_of_log_loss": ("Gain over the champion in log loss, lower end", "more than"),
+    "margin_of_more_labels": ("Gain over the champion, with many more labels", "at least"),
+    "margin_of_many_labels": (
+        "Gain over the champion, upper end, with several times as many labels",
+        "at least",
+    ),
     "segments": ("Largest loss on a segment", "at most"),
     "unjudged": ("Duplicates among pairs nobody judged, times the champion's", "at most"),
     "converged": ("Passes of the estimate", "at least"),
@@ -103,7 +109,10 @@ class RunDecision:
 
 @dataclass(frozen=True)
 class FeatureWeight:
-    """A feature's weight: a logistic coefficient, or a share of the trees' total gain."""
+    """A feature's weight: a logistic coefficient, or the average gain of the trees' splits on it.
+
+    Of a Fellegi-Sunter model, the bits of a comparison's level.
+    """
 
     feature: str
     weight: float | None

@@ -47,6 +47,7 @@ def render_report(report: RunReport) -> str:
         check_name=check_name,
         relation=relation,
     )
+    environment.globals.update(series_kind=_series_kind)
     source = resources.files("flows").joinpath("report_template.html.j2").read_text("utf-8")
     return environment.from_string(source).render(
         report=report,
@@ -111,10 +112,9 @@ def _series(report: RunReport) -> list[report_plots.Series]:
         if not model.probability:
             continue
         recall, precision = model.metrics.get("recall"), model.metrics.get("precision")
-        kind = "candidate" if model is report.candidate else "other"
         series.append(
             report_plots.Series(
-                kind="champion" if model.role == "champion" else kind,
+                kind=_series_kind(report, model),
                 is_duplicate=model.is_duplicate,
                 probability=model.probability,
                 pair_weight=model.pair_weight,
@@ -127,12 +127,21 @@ def _series(report: RunReport) -> list[report_plots.Series]:
     return series
 
 
+def _series_kind(report: RunReport, model: ModelFigures) -> str:
+    """The model's part in the plots: a key of `report_plots.SERIES`."""
+    if model.role == "champion":
+        return "champion"
+    if model is report.candidate:
+        return "candidate"
+    return "other" if model is report.others[0] else "another"
+
+
 def _plots(report: RunReport) -> dict[str, Markup | None]:
     """The SVG of each plot, None where no pair was scored."""
     from markupsafe import Markup
 
     series = _series(report)
-    main = [one for one in series if one.kind != "other"]
+    main = [one for one in series if one.kind in ("candidate", "champion")]
     draw: tuple[tuple[str, Callable[..., str], list[report_plots.Series], str, str], ...] = (
         (
             "precision_recall",

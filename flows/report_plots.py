@@ -36,12 +36,14 @@ COLOURS = {
     RULE: "var(--rule)",
     "#1d5fc4": "var(--series-candidate)",
     "#b4531a": "var(--series-other)",
+    "#7d3c98": "var(--series-another)",
     "#5b6470": "var(--series-champion)",
 }
 SERIES = {
     # kind -> colour, line style, line width, marker
     "candidate": ("#1d5fc4", "-", 2.4, "o"),
     "other": ("#b4531a", "--", 1.8, "s"),
+    "another": ("#7d3c98", "-.", 1.8, "^"),
     "champion": ("#5b6470", ":", 2.4, "D"),
 }
 
@@ -53,7 +55,8 @@ XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 class Series:
     """One model's scores of the validation pairs.
 
-    kind: `candidate` (the one the gate judged), `other` (the second candidate) or `champion`.
+    kind: `candidate` (the one the gate judged), `other` (the best of the other candidates),
+        `another` (the rest of them) or `champion`.
     is_duplicate: the verdicts, 0 or 1. probability: the scores in [0, 1], in the same order.
     operating_point: (recall, precision) at the model's threshold, None where unknown.
     """
@@ -260,7 +263,7 @@ def _wilson_interval(share: float, n: int) -> tuple[float, float]:
 
 def _drawing_order(series: Sequence[Series]) -> list[Series]:
     """The judged candidate last, so that it lies on top."""
-    order = ("champion", "other", "candidate")
+    order = ("champion", "another", "other", "candidate")
     return sorted(series, key=lambda one: order.index(one.kind))
 
 

@@ -22,6 +22,7 @@ from flows.gate import (
     decide,
     decide_unlabelled,
 )
+from flows.report_data import CHECKS
 
 GOOD = Evaluation(
     model_version="new",
@@ -205,11 +206,19 @@ def test_not_better_with_confidence_is_not_promoted(comparison: Comparison) -> N
     assert failed(decide(GOOD, CHAMPION, comparison, [], AGREES)) == ["margin"]
 
 
+def margin(decision: Decision) -> tuple[str, float | None, float]:
+    """The check by which a candidate is better, its figure and its limit."""
+    (found,) = (one for one in decision.reasons if one.check.startswith("margin"))
+    assert found.check in CHECKS
+    return found.check, found.figure, found.limit
+
+
 def test_better_probabilities_are_better_where_the_order_is_no_worse() -> None:
     surer = replace(BETTER, difference_lower=-0.01, log_loss_difference=-0.1, log_loss_upper=-0.02)
     decision = decide(GOOD, CHAMPION, surer, [], AGREES)
     assert decision.promote
     assert any("log loss, -0.100, is better" in sentence for sentence in decision.sentences)
+    assert margin(decision) == ("margin_of_log_loss", 0.02, 0.0)
     for change in (
         replace(surer, average_precision_difference=-0.001),
         replace(surer, log_loss_upper=0.0),
@@ -231,6 +240,7 @@ def test_many_more_labels_speak_for_a_candidate_that_no_figure_speaks_against() 
     decision = decide(GOOD, CHAMPION, even, [], AGREES, label_growth=1.5)
     assert decision.promote
     assert any("learned from 1.5 times as many labels" in said for said in decision.sentences)
+    assert margin(decision) == ("margin_of_more_labels", 0.0, LIMITS.min_difference)
     for change, growth in (
         (even, 1.4),
         (even, None),
@@ -245,6 +255,11 @@ def test_many_more_labels_speak_for_a_candidate_that_no_figure_speaks_against() 
 def test_several_times_as_many_labels_outweigh_what_may_be_chance() -> None:
     decision = decide(GOOD, CHAMPION, UNSURE, [], AGREES, label_growth=LIMITS.sure_label_growth)
     assert decision.promote
+    assert margin(decision) == (
+        "margin_of_many_labels",
+        UNSURE.difference_upper,
+        LIMITS.min_difference,
+    )
     assert any(
         "not worse with confidence, and it learned from 3.0 times" in said
         for said in decision.sentences
@@ -496,6 +511,9 @@ def test_an_unsound_estimate_is_rejected(change: dict[str, float | None], check:
     decision = decide_unlabelled(replace(UNLABELLED, **change), AGREES)  # type: ignore[arg-type]
     assert not decision.promote
     assert [reason.check for reason in decision.reasons if not reason.passed] == [check]
+    # Nothing was scored for a person to judge, unless by a champion.
+    has_queue = "champion_overlap" in change
+    assert ("review queue" in decision.reasons[-1].sentence) == has_queue
 
 
 def test_an_estimate_that_serving_does_not_share_is_rejected() -> None:

@@ -468,6 +468,17 @@ def test_hostile_names_stay_text() -> None:
     assert "<script" not in html
 
 
+def test_each_model_has_a_style_of_its_own_and_a_caption() -> None:
+    base = promoted_report()
+    third = scored_model(f"{RUN_ID}_fs", "fellegi_sunter", "candidate", 1.5, seed=10)
+    page = report_page.render_report(replace(base, others=(*base.others, third)))
+    for kind in ("candidate", "other", "another", "champion"):
+        assert f'<span class="swatch {kind}"' in page
+        assert page.count(f"stroke: var(--series-{kind})") > 0
+    captions = "what a split on the feature gains", "Coefficients:", "Bits of each level"
+    assert [page.count(caption) for caption in captions] == [1, 1, 1]
+
+
 def test_no_plot_needs_duplicates_or_both_verdicts() -> None:
     base = promoted_report()
     for verdict in (0, 1):
