@@ -14,7 +14,7 @@
         ],
         'blocking rules': [deal_block_keys('deals'), block_cap_of('rule'), pairing_keys('keys', 'blocks')],
         'screen': [passes_screen()],
-        'features': [pair_features('pairs', 'deals'), best_matches('pairs')],
+        'features': [pair_id('a', 'b'), pair_features('pairs', 'deals'), best_matches('pairs')],
     } -%}
     {%- for part, definitions in parts.items() %}
     select
