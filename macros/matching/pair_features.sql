@@ -186,6 +186,23 @@
     {{ return(pair_feature_expressions().keys() | list + ['margin_most', 'margin_least']) }}
 {% endmacro %}
 
+{# Refuses a feature whose column has no words: a champion that reads it would be one that the prediction service
+   can't explain, and does not serve. A unit test has no graph to look the columns up in. #}
+{% macro require_phrases() %}
+    {% if execute and graph.nodes is defined %}
+        {% set columns = graph.nodes['model.onedeal.deal_pair_features'].columns %}
+        {% for feature in pair_feature_names() %}
+            {% if not columns.get(feature, {}).get('config', {}).get('meta', {}).get('phrase_high') %}
+                {% do exceptions.raise_compiler_error(
+                    'The feature ' ~ feature ~ ' has no words for the prediction service to tell it in. Give its column '
+                    ~ 'of deal_pair_features, in models/features/_features__models.yml, '
+                    ~ '`config: {meta: {phrase_high: "..."}}`.'
+                ) %}
+            {% endif %}
+        {% endfor %}
+    {% endif %}
+{% endmacro %}
+
 {# What a model is trained on: the features, and the weight that needs no label. #}
 {% macro model_feature_names(model_type) %}
     {% set parts = match_weight_parts() if model_type == 'logistic_reg' else [] %}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -160,6 +161,23 @@ def test_another_definition_stops_a_run(tmp_path: Path) -> None:
     changed.build("the pairs", PAIRS)
     with pytest.raises(DbtFailed, match="Got 3 results"):
         dbt.build("the pairs", PAIRS)
+
+
+def test_a_feature_without_words_stops_a_run(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for folder in ("analyses", "macros", "models", "tests"):
+        shutil.copytree(PROJECT / folder, project / folder, ignore=shutil.ignore_patterns("*.py"))
+    for file in ("dbt_project.yml", "profiles.example.yml"):
+        shutil.copyfile(PROJECT / file, project / file)
+    described = project / "models" / "features" / "_features__models.yml"
+    text = described.read_text(encoding="utf-8")
+    said = 'phrase_high: "same name", '
+    assert said in text
+    described.write_text(text.replace(said, ""), encoding="utf-8")
+    settings = Settings(tmp_path / "home", project)
+    settings.home.mkdir()
+    with pytest.raises(DbtFailed, match=r"The feature name_equal has no words.*phrase_high"):
+        Dbt(settings, VARS).build("the features", ("deal_pair_features",))
 
 
 def test_two_words_may_share_a_code(tmp_path: Path) -> None:
