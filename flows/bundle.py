@@ -134,13 +134,7 @@ def write_bundle(
     pass. Killed at any moment, this leaves either no bundle of that name or a whole one. Raises
     BundleError when SQL of STEPS or a relation of RELATIONS is missing.
     """
-    needed = (*STEPS.values(), SCREENED_SQL)
-    lacking = [name for name in needed if name not in compiled.sql]
-    if lacking:
-        raise BundleError(
-            f"A serving bundle needs the dbt analyses {', '.join(needed)}; "
-            f"the project lacks {', '.join(lacking)}."
-        )
+    check_steps(compiled.sql)
     unbuilt = [relation for relation in RELATIONS.values() if not warehouse.exists(relation)]
     if unbuilt:
         raise BundleError(
@@ -175,10 +169,7 @@ def write_bundle(
         threshold=threshold,
         created_at=utc_now().isoformat(timespec="seconds") + "Z",
         features=model.features,
-        deal_columns={
-            column.name: column.data_type
-            for column in load_contract(settings.project_dir).table(RAW_DEALS).columns
-        },
+        deal_columns=deal_columns(settings),
         newest_change=newest_change,
         files=files,
         definition=read_definition(warehouse),
@@ -327,6 +318,23 @@ def remove_unfinished(settings: Settings) -> list[str]:
         else:
             shutil.rmtree(path)
     return sorted(path.name.removeprefix(UNFINISHED) for path in left)
+
+
+def deal_columns(settings: Settings) -> dict[str, str]:
+    """The columns of a deal as it comes in, and their types, in the words of the raw contract."""
+    contract = load_contract(settings.project_dir).table(RAW_DEALS)
+    return {column.name: column.data_type for column in contract.columns}
+
+
+def check_steps(sql: Mapping[str, str]) -> None:
+    """Raise BundleError where SQL that a bundle consists of is not among the compiled `sql`."""
+    needed = (*STEPS.values(), SCREENED_SQL)
+    lacking = [name for name in needed if name not in sql]
+    if lacking:
+        raise BundleError(
+            f"A serving bundle needs the dbt analyses {', '.join(needed)}; "
+            f"the project lacks {', '.join(lacking)}."
+        )
 
 
 def read_step(path: Path, relation: str) -> str:

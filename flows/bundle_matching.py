@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.bundle import MATCH_WEIGHTS, STEPS, read_manifest, read_step
+from flows.bundle import MATCH_WEIGHTS, STEPS, check_steps, read_manifest, read_step
 from flows.bundle_index import (
     BEST_MATCHES,
     CAPPED_BLOCKS,
@@ -75,6 +75,10 @@ BEST_MATCH_COLUMNS = (
     Column("second_likeness", INT, False),
 )
 """What the queries read of the tables that the index holds by hash."""
+WEIGHTS = pa.schema(
+    [("comparison", pa.string()), ("level", pa.int64()), ("match_weight", pa.float64())]
+)
+"""What the queries read of a Fellegi-Sunter model."""
 NO_LIKENESS = -10_000
 """Stands for a rival's likeness where there is none (the macro `no_likeness`)."""
 
@@ -143,7 +147,7 @@ class Comparer:
         self._added: tuple[Segment, ...] = ()
         self._asked: tuple[Segment, ...] = ()
         self._adding = threading.Lock()
-        self._queries = _Queries(path, self._base)
+        self._queries = _queries_of(path, self._base)
         self.raw_schema: pa.Schema = _raw_schema(path)
         """The columns and types of deals as they come in: those of the raw contract."""
 
@@ -378,14 +382,27 @@ def _with(segments: tuple[Segment, ...], newest: Segment) -> tuple[Segment, ...]
 class _Queries:
     """The bundle's queries, compiled."""
 
-    def __init__(self, path: Path, base: Segment) -> None:
+    def __init__(
+        self,
+        sql: Mapping[str, str],
+        deals: pa.Schema,
+        weights: pa.Table,
+        index: Segment | None = None,
+    ) -> None:
+        """Compile `sql`, the queries by the names of STEPS.
+
+        deals: of the raw contract. weights: the Fellegi-Sunter model. index: says in which order it
+        holds the columns of `tokens` and `pairing_keys`.
+
+        Raises UnsupportedSqlError, which names the query's file.
+        """
         self.columns: dict[str, tuple[Column, ...]] = {
-            "incoming_deals": _columns(_raw_schema(path)),
+            "incoming_deals": _columns(deals),
             "token_statistics": TOKEN_STATISTICS,
             "capped_blocks": CAPPED_BLOCK_COLUMNS,
             "best_matches": BEST_MATCH_COLUMNS,
         }
-        row = _weights_row(path)
+        row = _weights_row(sql["weights_row"], weights)
         # The model that needs no labels stays the same: once as one row, and not for each call.
         self.weights_row: list[Row] = [tuple(row.to_pylist()[0].values())]
         self.columns["weights_row"] = _columns(row.schema)
@@ -393,25 +410,19 @@ class _Queries:
         for name in STEPS:
             # Where the weights are in a table: what the warehouse's own pairs are weighed by.
             if name not in ("weights_row", "pair_features"):
-                self._compile(path, name)
+                self._compile(name, sql[name])
             if name == "incoming_pairing_keys":
-                keys = {column.name: column for column in self.columns[name]}
-                names = [*base.screened.schema.names, *KEY_COLUMNS]
-                self.columns["pairing_keys"] = tuple(keys[one] for one in names)
-                tokens = {column.name: column for column in self.columns["incoming_tokens"]}
-                self.columns["tokens"] = tuple(tokens[one] for one in base.deals.schema.names)
-        _check_types(path, base.deals.schema, self.columns["tokens"])
-        _check_types(path, base.screened.schema, self.columns["pairing_keys"])
+                keys, tokens = self.columns[name], self.columns["incoming_tokens"]
+                if index is not None:
+                    keys = _named(keys, [*index.screened.schema.names, *KEY_COLUMNS])
+                    tokens = _named(tokens, index.deals.schema.names)
+                self.columns["pairing_keys"], self.columns["tokens"] = keys, tokens
 
-    def _compile(self, path: Path, name: str) -> None:
+    def _compile(self, name: str, sql: str) -> None:
         try:
-            query = compile_query(read_step(path, name), self.columns)
+            query = compile_query(sql, self.columns)
         except UnsupportedSqlError as error:
-            raise BundleError(
-                f"The SQL of the bundle {path} can't be used: {STEPS[name]}.sql: {error}"
-            ) from error
-        except OSError as error:
-            raise BundleError(f"The SQL of the bundle {path} can't be read: {error}") from error
+            raise UnsupportedSqlError(f"{STEPS[name]}.sql: {error}") from error
         self._queries[name] = query
         self.columns[name] = query.columns
 
@@ -420,16 +431,47 @@ class _Queries:
         return self._queries[name].over(relations)
 
 
-def _weights_row(path: Path) -> pa.Table:
+def check_queries(compiled: Mapping[str, str], deal_columns: Mapping[str, str]) -> None:
+    """Refuse matching SQL that no bundle could be used with, before a model is trained for it.
+
+    compiled: the SQL of the analyses, by name, as a bundle takes it over. deal_columns: columns of
+    raw deals and their types, in the words of the raw contract. Raises BundleError.
+    """
+    check_steps(compiled)
+    sql = {name: compiled[analysis] for name, analysis in STEPS.items()}
+    try:
+        _Queries(sql, _deal_schema(deal_columns), WEIGHTS.empty_table())
+    except UnsupportedSqlError as error:
+        raise BundleError(
+            f"The prediction service could not run the matching SQL: analyses/{error}. Write it "
+            "otherwise in the macro, or add it to what flows/compiled_expressions.py knows "
+            "(CONTRIBUTING.md, Features and blocking rules)."
+        ) from error
+
+
+def _queries_of(path: Path, index: Segment) -> _Queries:
+    try:
+        sql = {name: read_step(path, name) for name in STEPS}
+        weights = pq.read_table(path / f"{MATCH_WEIGHTS}.parquet")
+        queries = _Queries(sql, _raw_schema(path), weights, index)
+    except UnsupportedSqlError as error:
+        raise BundleError(f"The SQL of the bundle {path} can't be used: {error}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise BundleError(f"The SQL of the bundle {path} can't be read: {error}") from error
+    _check_types(path, index.deals.schema, queries.columns["tokens"])
+    _check_types(path, index.screened.schema, queries.columns["pairing_keys"])
+    return queries
+
+
+def _weights_row(sql: str, weights: pa.Table) -> pa.Table:
     import duckdb
 
     try:
         with duckdb.connect(":memory:") as connection:
-            weights = pq.read_table(path / f"{MATCH_WEIGHTS}.parquet")
             connection.register(MATCH_WEIGHTS, weights)
-            return connection.sql(read_step(path, "weights_row")).to_arrow_table()
-    except (duckdb.Error, OSError, pa.ArrowException) as error:
-        raise BundleError(f"The weights of the bundle {path} can't be used: {error}") from error
+            return connection.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise UnsupportedSqlError(f"{STEPS['weights_row']}.sql: {error}") from error
 
 
 def _check_types(path: Path, schema: pa.Schema, columns: Sequence[Column]) -> None:
@@ -440,6 +482,11 @@ def _check_types(path: Path, schema: pa.Schema, columns: Sequence[Column]) -> No
                 f"The index of the bundle {path} does not fit its SQL: {there.name} is "
                 f"{there.type.name} and not {column.type.name}."
             )
+
+
+def _named(columns: Sequence[Column], names: Iterable[str]) -> tuple[Column, ...]:
+    by_name = {column.name: column for column in columns}
+    return tuple(by_name[name] for name in names)
 
 
 def _columns(schema: pa.Schema) -> tuple[Column, ...]:
@@ -535,5 +582,8 @@ def _as_table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 
 def _raw_schema(path: Path) -> pa.Schema:
-    columns = read_manifest(path).deal_columns
+    return _deal_schema(read_manifest(path).deal_columns)
+
+
+def _deal_schema(columns: Mapping[str, str]) -> pa.Schema:
     return pa.schema([(name, arrow_type(data_type)) for name, data_type in columns.items()])

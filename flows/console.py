@@ -33,6 +33,7 @@ STEP_TITLES = {
     "ingest": "Ingesting the files",
     "converge": "Checking what earlier runs left",
     "freshness": "Looking for new deals and labels",
+    "compile": "Checking what the prediction service would run",
     "features": "Building candidate pairs and features",
     "train": "Training the candidates",
     "evaluate": "Evaluating candidates and champion on the same pairs",

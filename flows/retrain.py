@@ -2,7 +2,7 @@
 
 ::
 
-    converge -> freshness -> features -> train -> evaluate -> bundle -> decide
+    converge -> freshness -> compile -> features -> train -> evaluate -> bundle -> decide
              -> deploy -> score -> refresh -> report -> retention
 
 Each step can be run again. What a killed run leaves behind (half-written tables and bundles, models
@@ -189,6 +189,7 @@ def retrain(
 
         if not freshness.fresh:
             return ended(Outcome.NOT_FRESH, freshness.reasons, champion=healed.champion)
+        compiled = run("compile", compile_matching, settings, dbt)
         run("features", build_features, dbt)
         missing = missing_labels(settings)
         champion_type = read_champion_type(settings)
@@ -206,7 +207,7 @@ def retrain(
             )
         )
         candidate = chosen if isinstance(chosen, Evaluation) else chosen.as_evaluation()
-        agreement = run("bundle", write_candidate_bundle, settings, dbt, candidate)
+        agreement = run("bundle", write_candidate_bundle, settings, compiled, candidate)
         decision = run(
             "decide", decide, settings, run_id, evaluations, chosen, agreement, freshness
         )
@@ -280,6 +281,19 @@ def read_watermark(warehouse: Warehouse) -> dict[str, str | None]:
         )[0]["t"]
         found[name] = None if newest is None else newest.isoformat()
     return found
+
+
+def compile_matching(settings: Settings, dbt: Dbt) -> bundle.Compiled:
+    """What the candidate's bundle takes over from the project.
+
+    Raises BundleError where the prediction service could not run it: no model is trained for it.
+    """
+    # It loads Arrow: not every command of the flows needs it.
+    from flows.bundle_matching import check_queries
+
+    compiled = compile_serving(settings, dbt)
+    check_queries(compiled.sql, bundle.deal_columns(settings))
+    return compiled
 
 
 def build_features(dbt: Dbt) -> None:
@@ -395,13 +409,14 @@ def _segments(warehouse: Warehouse, candidate: str) -> tuple[Segment, ...]:
     return tuple(Segment(**row) for row in rows)
 
 
-def write_candidate_bundle(settings: Settings, dbt: Dbt, candidate: Evaluation) -> Agreement:
+def write_candidate_bundle(
+    settings: Settings, compiled: bundle.Compiled, candidate: Evaluation
+) -> Agreement:
     """Write the candidate's serving bundle, and compare it with the warehouse on sampled pairs.
 
     Should it be rejected, the champion's lacks deals: those that no ingest has made known to the
     service are made known now.
     """
-    compiled = compile_serving(settings, dbt)
     with open_warehouse(settings) as warehouse:
         path = bundle.write_bundle(
             settings,

@@ -19,6 +19,7 @@ from flows.bundle import (
     bundle_path,
     bundle_versions,
     current_version,
+    deal_columns,
     read_bundle,
     remove_bundle,
     remove_unfinished,
@@ -35,6 +36,7 @@ from flows.bundle_index import (
     WORDS,
     Rows,
 )
+from flows.bundle_matching import check_queries
 from flows.dbt import Dbt
 from flows.errors import BundleError
 from flows.settings import Settings
@@ -198,6 +200,21 @@ def test_bundle_and_warehouse_agree(settings: Settings) -> None:
     assert agreement.missing == 0
     assert agreement.feature_difference <= 1e-9
     assert agreement.probability_difference <= 1e-9
+
+
+def test_sql_that_no_service_could_run_is_refused(settings: Settings) -> None:
+    sql = sql_of(settings.current_bundle)
+    columns = deal_columns(settings)
+    check_queries(sql, columns)
+    for name, query, reason in [
+        ("serving__words", "select reverse(deal_id) as deal_id from incoming_clean", "Reverse is"),
+        ("serving__weights_row", "select nothing from match_weights", '"nothing" not found'),
+    ]:
+        with pytest.raises(BundleError, match=rf"analyses/{name}.sql: [^$]*{reason}[^$]*macro"):
+            check_queries({**sql, name: query}, columns)
+    del sql["serving__words"]
+    with pytest.raises(BundleError, match="the project lacks serving__words"):
+        check_queries(sql, columns)
 
 
 def test_a_new_bundle_that_does_not_agree_leaves_the_old_one(

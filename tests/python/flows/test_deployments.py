@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 STEPS = (
     "converge",
     "freshness",
+    "compile",
     "features",
     "train",
     "evaluate",

@@ -13,8 +13,8 @@ import pytest
 from flows import ledger
 from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
-from flows.deploy import KEPT_VERSIONS, kept_versions
-from flows.errors import DbtFailed, InputRejected
+from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
+from flows.errors import BundleError, DbtFailed, InputRejected
 from flows.ingest import ingest_deals, ingest_labels
 from flows.ledger import Entry, Event
 from flows.retrain import Outcome, retrain
@@ -109,6 +109,19 @@ def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:
     assert result.outcome is Outcome.NOT_FRESH
     assert "No deal and no label arrived" in result.reasons[0]
     assert result.repaired == ()
+    assert events_of(settings) == before
+
+
+def test_nothing_is_trained_that_no_service_could_run(
+    home_at: HomeAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = home_at("ready")
+    before = events_of(settings)
+    compiled = compile_serving(settings, Dbt(settings))
+    sql = {**compiled.sql, "serving__clean": "select reverse(deal_id) as d from incoming_deals"}
+    monkeypatch.setattr("flows.retrain.compile_serving", lambda *_: replace(compiled, sql=sql))
+    with pytest.raises(BundleError, match="Reverse is not known"):
+        retrain(settings)
     assert events_of(settings) == before
 
 
