@@ -6,7 +6,7 @@ It reads no warehouse and no clock: evaluation rows in, the decision and its rea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from flows.versions import FELLEGI_SUNTER
@@ -186,7 +186,7 @@ class Decision:
 
 def choose(
     candidates: Sequence[Evaluation],
-    comparisons: Sequence[Comparison] = (),
+    cross_validated: Container[str] = (),
 ) -> Evaluation:
     """The candidate that goes to the gate: highest estimated F1 over all candidate pairs.
 
@@ -194,22 +194,14 @@ def choose(
     pairs. A tie goes to the lower log-loss, then to the name that sorts last, so that the choice
     never depends on the order of the rows.
 
-    Where labels are so few that some candidate was compared with the champion on more than the
-    validation pairs, as the logistic regression is by cross-validation, figures on these pairs are
-    mostly luck. Then one of those goes that were compared on the most.
+    cross_validated: versions of the candidates that were cross-validated. Some are where labels are
+    so few that figures on the validation pairs are mostly luck; then one of those goes.
 
     Raises ValueError when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidate to choose from")
-    compared = {comparison.model_version: comparison.n_pairs for comparison in comparisons}
-
-    def compared_pairs(candidate: Evaluation) -> int:
-        return compared.get(candidate.model_version, candidate.n_pairs)
-
-    if any(compared_pairs(candidate) > candidate.n_pairs for candidate in candidates):
-        most = max(map(compared_pairs, candidates))
-        candidates = [c for c in candidates if compared_pairs(c) == most]
+    candidates = [c for c in candidates if c.model_version in cross_validated] or candidates
 
     def rank(candidate: Evaluation) -> tuple[float, float, float, str]:
         estimated = _number(candidate.estimated_f1_score)

@@ -91,7 +91,8 @@ class Evaluations:
     """The evaluation tables of one run: its candidates, the champion, comparisons and segments.
 
     candidates: empty without verdicts to evaluate them by. unlabelled: what the candidate that
-    needs no verdict says of itself.
+    needs no verdict says of itself. cross_validated: versions of the candidates of which models
+    were trained without a fold of the labels, as where labels are few.
     """
 
     candidates: tuple[Evaluation, ...]
@@ -99,6 +100,7 @@ class Evaluations:
     unlabelled: UnlabelledEvaluation
     comparisons: tuple[Comparison, ...]
     segments: Mapping[str, tuple[Segment, ...]]
+    cross_validated: frozenset[str]
 
     def candidate(
         self, champion_type: str | None, model_types: Sequence[str] | None = None
@@ -117,7 +119,7 @@ class Evaluations:
             return self.unlabelled
         return gate.choose(
             [c for c in self.candidates if model_types is None or c.model_type in model_types],
-            self.comparisons,
+            self.cross_validated,
         )
 
     def comparison(self, model_version: str) -> Comparison | None:
@@ -381,6 +383,11 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
         f"select {comparison_columns} from {warehouse.name('model_comparison')}"
     )
     segments = {c.model_version: _segments(warehouse, c.model_version) for c in candidates}
+    # The model without labels stands there as the opponent.
+    cross_validated = warehouse.query(
+        f"select distinct model_version from {warehouse.name('cross_validated_predictions')} "
+        f"where role = 'candidate' and model_type <> '{FELLEGI_SUNTER}'"
+    )
     unlabelled_columns = ", ".join(f.name for f in fields(UnlabelledEvaluation))
     unlabelled = warehouse.query(
         f"select {unlabelled_columns} from {warehouse.name('unlabelled_evaluation')}"
@@ -391,6 +398,7 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
         UnlabelledEvaluation(**unlabelled[0]),
         tuple(Comparison(**row) for row in comparisons),
         segments,
+        frozenset(row["model_version"] for row in cross_validated),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ from flows import ledger
 from flows.bundle import MODEL_FILE, bundle_versions, read_bundle
 from flows.demo_deals import GeneratedDeals, generate_deals
 from flows.deploy import CHAMPION_MODEL, CHAMPION_WEIGHTS
+from flows.gate import Evaluation
 from flows.ingest import ingest_deals, ingest_labels
-from flows.retrain import Outcome, RetrainResult, retrain
+from flows.retrain import Outcome, RetrainResult, read_evaluations, retrain
 from flows.settings import Settings
 from flows.versions import MODEL_PREFIX, weights_relation
 from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
@@ -132,6 +134,21 @@ def test_from_no_labels_to_some(tmp_path: Path, generated: GeneratedDeals) -> No
         assert rows_of(warehouse, weights_relation(enough.champion)) == rows_of(
             warehouse, CHAMPION_WEIGHTS
         )
+
+    # The same labels: all but the validation pairs are those that the champion learned from, too.
+    again = retrain(settings, force=True)
+    with open_warehouse(settings) as warehouse:
+        evaluations = read_evaluations(warehouse, again.run_id)
+    assert {c.n_pairs for c in evaluations.comparisons} == {
+        c.n_pairs for c in evaluations.candidates
+    }
+    lucky = [
+        c if c.model_type == "logistic_reg" else replace(c, estimated_f1_score=1.0)
+        for c in evaluations.candidates
+    ]
+    assert len(lucky) == 3
+    chosen = replace(evaluations, candidates=tuple(lucky)).candidate("logistic_reg")
+    assert isinstance(chosen, Evaluation) and chosen.model_type == "logistic_reg"
 
 
 def products(count: int) -> tuple[pa.Table, pa.Table]:
