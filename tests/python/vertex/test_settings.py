@@ -38,9 +38,17 @@ def test_a_target_without_the_part_does_not_serve_there(tmp_path: Path) -> None:
         assert read_vertex_settings(Settings(tmp_path, PROJECT, target)) is None
 
 
-def test_the_example_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "profiles.yml").write_text((PROJECT / "profiles.example.yml").read_text())
+def test_the_example_is_understood_once_it_is_uncommented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = (PROJECT / "profiles.example.yml").read_text()
+    start = example.index("      # vertex:")
+    end = example.index("\n    # ", start)
+    part = example[start:end].replace("      # ", "      ")
     monkeypatch.setenv("DBT_PROFILES_DIR", str(tmp_path))
+    (tmp_path / "profiles.yml").write_text(example)
+    assert read_vertex_settings(Settings(tmp_path, PROJECT, "prod")) is None
+    (tmp_path / "profiles.yml").write_text(example[:start] + part + example[end:])
     found = read_vertex_settings(Settings(tmp_path, PROJECT, "prod"))
     assert found is not None
     assert (found.location, found.registration) == ("europe-west4", "bigquery")
