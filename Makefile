@@ -71,10 +71,11 @@ clean: ## Remove what was installed and generated; .onedeal and profiles.yml sta
 profiles.yml:
 	@cp profiles.example.yml profiles.yml
 
+# An environment gets its pip last: without one it is not made.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v[:2] < (3, 14) or sys.exit("onedeal \
 	needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }
 
 # The developers' pins are those of `local` and more, so after them `local` has nothing to do.
 $(VENV)/local: requirements/local.txt pyproject.toml | $(BIN)/python

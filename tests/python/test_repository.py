@@ -227,6 +227,23 @@ def shown_commands() -> list[tuple[str, list[str]]]:
     return found
 
 
+def test_an_environment_that_failed_is_made_anew(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    # As where Debian's package python3-venv is not installed.
+    halfway = tmp_path / "halfway"
+    halfway.write_text(
+        f'#!/bin/sh\n{sys.executable} "$@" || exit\n[ "$2" != venv ] || exit 1\n',
+        encoding="utf-8",
+    )
+    halfway.chmod(0o755)
+    python = tmp_path / ".venv" / "bin" / "python"
+    command = ("make", "-C", str(tmp_path), ".venv/bin/python")
+    assert run(*command, f"PYTHON={halfway}").returncode != 0
+    assert not python.exists()
+    assert run(*command, f"PYTHON={sys.executable}").returncode == 0
+    assert python.exists()
+
+
 def test_commands_in_the_guides_exist() -> None:
     from flows.cli import app
 
