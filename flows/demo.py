@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +77,46 @@ def demo(
             "and those belong in no warehouse people read. Run `onedeal demo` without --target."
         )
     settings = replace(settings, home=settings.home / "demo")
-    if is_locked(settings):
+    with _demo_lock(settings):
+        return _three_days(settings, say, run, on_node, deals)
+
+
+@contextmanager
+def _demo_lock(settings: Settings) -> Iterator[None]:
+    """Keep other demos out for the length of the block: each makes the home anew.
+
+    The lock lies beside the home, where it outlives it. Raises RunInProgress, also where another
+    command is at work in the home.
+    """
+    from filelock import FileLock, Timeout
+
+    settings.home.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.home.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
         raise RunInProgress(
-            f"{describe(holder(settings))} is at work on {settings.home}. Wait until it has ended, "
-            "or stop it."
-        )
+            f"Another `onedeal demo` is at work on {settings.home}. Wait until it has ended, stop "
+            "it, or set ONEDEAL_HOME to another directory."
+        ) from error
+    try:
+        if is_locked(settings):
+            raise RunInProgress(
+                f"{describe(holder(settings))} is at work on {settings.home}. Wait until it has "
+                "ended, or stop it."
+            )
+        yield
+    finally:
+        lock.release()
+
+
+def _three_days(
+    settings: Settings,
+    say: Callable[[str], None],
+    run: StepRunner,
+    on_node: OnNode | None,
+    deals: int,
+) -> DemoResult:
     shutil.rmtree(settings.home, ignore_errors=True)
     files = settings.home / "files"
     files.mkdir(parents=True)
@@ -232,10 +268,10 @@ def _a_deal(warehouse: Warehouse) -> dict[str, Any]:
 
 
 def _where_to_look(settings: Settings, deal: dict[str, Any]) -> list[str]:
-    home = settings.home
+    home = shlex.quote(str(settings.home))
     return [
         "",
-        "Where to look next",
+        "Where to look next (commands after `source .venv/bin/activate`)",
         f"  The last run's report, in a browser:  {settings.reports_dir / 'latest.html'}",
         f"  The state of things:                  ONEDEAL_HOME={home} onedeal status",
         f"  The tables, with DuckDB:              {settings.warehouse_path}",

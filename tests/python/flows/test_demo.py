@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from flows.demo import demo
-from flows.errors import OnedealError
+from flows.errors import OnedealError, RunInProgress
+from flows.lock import writer_lock
 from flows.retrain import Outcome
 from flows.settings import Settings
 from serving.matcher import Matcher
@@ -19,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 def test_three_days(tmp_path: Path) -> None:
     said: list[str] = []
-    result = demo(Settings(tmp_path, PROJECT), say=said.append, deals=3_000)
+    result = demo(Settings(tmp_path / "my deals", PROJECT), say=said.append, deals=3_000)
     first, second, third = result.days
     assert first.outcome is Outcome.PROMOTED
     assert second.candidate is not None and second.previous is not None
@@ -39,6 +42,20 @@ def test_three_days(tmp_path: Path) -> None:
     matcher = Matcher.load(Settings(result.home, PROJECT).current_bundle)
     (answer,) = matcher.match([{**deal.columns(), "deal_id": "new"}])
     assert any(match.decision == "duplicate" for match in answer.matches)
+
+
+def test_one_demo_at_a_time(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    made = settings.home / "demo" / "warehouse.duckdb"
+    made.parent.mkdir()
+    made.touch()
+    with FileLock(settings.home / "demo.lock"):
+        with pytest.raises(RunInProgress, match="Another `onedeal demo` is at work on .*demo"):
+            demo(settings, say=lambda line: None)
+    with writer_lock(replace(settings, home=made.parent), "score"):
+        with pytest.raises(RunInProgress, match="`onedeal score` .* is at work on .*demo"):
+            demo(settings, say=lambda line: None)
+    assert made.exists()
 
 
 def test_no_made_up_deals_in_a_shared_warehouse(tmp_path: Path) -> None:
