@@ -6,7 +6,6 @@ The reasons are those of BigQuery's own answers (`accessDenied`, `quotaExceeded`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from concurrent.futures import TimeoutError as JobTimeout
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +34,6 @@ ROLES = {
 """The least of Google's roles that gives a permission."""
 
 LIMITED = ("rateLimitExceeded", "jobRateLimitExceeded")
-
-Locations = Mapping[str, str]
-"""Where datasets stand, by `project:dataset`."""
 
 _Failure = (GoogleAPICallError, RetryError, GoogleAuthError, DbtBaseException)
 EXPECTED = (*_Failure, requests.exceptions.RequestException, JobTimeout, FileNotFoundError)
