@@ -186,7 +186,8 @@ def ingest_labels(
     """Read verdicts on pairs of deals.
 
     A file needs the columns deal_id_a, deal_id_b and is_duplicate. The newest verdict on a pair
-    counts. Verdicts are all that onedeal learns from: a few hundred are a start.
+    counts. Without any, the first model is estimated from the deals alone; from about a hundred on,
+    some of them of deals that only look alike, a model learns from them.
 
     Example: `onedeal ingest labels verdicts.csv`
     """

@@ -3,8 +3,9 @@
 `prefect.yaml` deploys them, `docs/prefect.md` says how to run them. What they do is in the modules
 that they wrap: the command `onedeal` runs the same steps without Prefect.
 
-How a flow run ends shows in its state: `Promoted`, `Rejected`, `NothingToDo`, `Scored`, `Ingested`,
-`RolledBack`, each with the reasons as its message, and `Failed` with the error.
+How a flow run ends shows in its state: `Promoted`, `Rejected`, `TakenBack`, `NothingToDo`,
+`Scored`, `Ingested`, `RolledBack`, each with the reasons as its message, and `Failed` with the
+error.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from flows.warehouse import open_warehouse
 T = TypeVar("T")
 
 GATE_ARTIFACT = "model-gate"
-STATE_NAMES = {Outcome.PROMOTED: "Promoted", Outcome.TAKEN_BACK: "TakenBack"}
 """Key of the artifact that holds the gate's figures and reasons, one version per decision."""
+STATE_NAMES = {Outcome.PROMOTED: "Promoted", Outcome.TAKEN_BACK: "TakenBack"}
 
 
 def run_task(name: str, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
