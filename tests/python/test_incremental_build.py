@@ -21,7 +21,7 @@ from flows.new_deals import version_order
 from flows.rollback import rollback
 from flows.score import COMPARED, PAIRS, score
 from flows.settings import Settings
-from flows.warehouse import open_warehouse
+from flows.warehouse import open_warehouse, utc_now
 from tests.python.rendered_macros import macros
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -214,7 +214,7 @@ def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> 
         if name == "known":
             changed = table.schema.get_field_index("deal_name")
             table = table.set_column(changed, "deal_name", [["another", "name", "entirely"]])
-            later = [datetime(2030, 1, 1)] * 3
+            later = [utc_now()] * 3
             table = table.set_column(
                 table.schema.get_field_index("updated_at"), "updated_at", [later]
             )

@@ -101,7 +101,7 @@ def test_a_person_who_stops_it_is_told_what_is_left(home_at: HomeAt) -> None:
     champion = champion_of(settings)
     command = [sys.executable, "-m", "flows.cli", "retrain"]
     environment = {**os.environ, "ONEDEAL_HOME": str(settings.home)}
-    for seconds in (0.3, 2.0):
+    for seconds in (0.3, 1.5):
         with subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
@@ -112,7 +112,8 @@ def test_a_person_who_stops_it_is_told_what_is_left(home_at: HomeAt) -> None:
             time.sleep(seconds)
             process.send_signal(signal.SIGINT)
             _, said = process.communicate()
-        assert process.returncode == 130
+        # Both are 130 in a shell: Python ends by the signal where that came amid an `exec`.
+        assert process.returncode in (130, -signal.SIGINT), said.decode()
         assert said.decode().endswith(f"{STOPPED}\n")
         assert "Traceback" not in said.decode()
         assert champion_of(settings) == champion

@@ -22,6 +22,7 @@ from flows.errors import BundleError
 from flows.settings import Settings
 from serving.answers import Answer
 from serving.matcher import Matcher
+from serving.reasons import DENIALS
 
 Deal = dict[str, Any]
 
@@ -190,9 +191,12 @@ def test_an_answer_is_ordered_decided_and_explained(
         for match in answer.matches:
             decisions.add(match.decision)
             assert (match.decision == "duplicate") == (match.probability >= answer.threshold)
-            weights = [abs(reason.contribution) for reason in match.reasons]
-            assert 1 <= len(weights) <= 5
-            assert weights == sorted(weights, reverse=True)
+            order = [
+                (reason.text.startswith(DENIALS), -abs(reason.contribution))
+                for reason in match.reasons
+            ]
+            assert 1 <= len(order) <= 5
+            assert order == sorted(order)
     assert decisions == {"duplicate", "distinct"}
     # Each is its own twin: the reasons for it say so.
     assert any(

@@ -33,7 +33,7 @@ from flows.vertex import Vertex, VertexSettings
 from tests.python.vertex import small
 
 # Long enough for one more try.
-vertexing.REPEAT_SECONDS = 2
+vertexing.REPEAT_SECONDS = 0.8
 TOKEN = "ya29.a-secret-token"
 
 
