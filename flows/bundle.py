@@ -337,6 +337,14 @@ def check_steps(sql: Mapping[str, str]) -> None:
         )
 
 
+def consists_of(path: Path, sql: Mapping[str, str]) -> bool:
+    """Whether there is a bundle whose queries are those of the compiled `sql`."""
+    try:
+        return all(read_step(path, relation) == sql.get(name) for relation, name in STEPS.items())
+    except OSError:
+        return False
+
+
 def read_step(path: Path, relation: str) -> str:
     """The bundle's query that makes one of the relations of STEPS."""
     return (path / "sql" / f"{STEPS[relation]}.sql").read_text(encoding="utf-8")

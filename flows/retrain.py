@@ -290,11 +290,13 @@ def compile_matching(settings: Settings, dbt: Dbt) -> bundle.Compiled:
 
     Raises BundleError where the prediction service could not run it: no model is trained for it.
     """
-    # It loads Arrow: not every command of the flows needs it.
-    from flows.bundle_matching import check_queries
-
     compiled = compile_serving(settings, dbt)
-    check_queries(compiled.sql, bundle.deal_columns(settings))
+    # What the champion's bundle holds was checked for it.
+    if not bundle.consists_of(settings.current_bundle, compiled.sql):
+        # It loads Arrow: not every command of the flows needs it.
+        from flows.bundle_matching import check_queries
+
+        check_queries(compiled.sql, bundle.deal_columns(settings))
     return compiled
 
 
@@ -314,10 +316,11 @@ def missing_labels(settings: Settings) -> str | None:
             )[0]
             for table in ("training_features", "validation_set")
         }
-        unknown = str(read_unknown_deals(warehouse))
     for table, use in (("training_features", "train on"), ("validation_set", "judge a model by")):
         duplicates, others = counts[table]["duplicates"], counts[table]["others"]
         if not duplicates or not others:
+            with open_warehouse(settings) as warehouse:
+                unknown = str(read_unknown_deals(warehouse))
             return (
                 f"The labels to {use} hold {_count(duplicates, 'duplicate')} and "
                 f"{_count(others, 'pair')} that {'is' if others == 1 else 'are'} none; both kinds "
