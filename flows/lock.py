@@ -17,7 +17,7 @@ from pathlib import Path
 from flows.errors import RunInProgress, SettingsError
 from flows.settings import Settings
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 2.0
 """How long to wait for another process that has the lock: a status may have it."""
 
 

@@ -175,15 +175,20 @@ PASSING: list[tuple[str, google.GoogleAPICallError]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error"), PASSING)
-@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize(
+    ("call", "error", "times"),
+    [
+        *((call, error, 1) for call, error in PASSING),
+        # Of those that stay longer than it is asked again, some.
+        ("Predict", google.ResourceExhausted("rate"), 4),
+        ("GetEndpoint", google.BadGateway("oops"), 4),
+        ("UpdateEndpoint", google.ServiceUnavailable("away"), 4),
+    ],
+)
 def test_an_error_that_passes_takes_no_model_back(
     served: Place, call: str, error: google.GoogleAPICallError, times: int
 ) -> None:
     """Neither one that is gone when asked again, nor one that the next command finds gone."""
-    if call == "Predict" and times > 1:
-        # One that stays is the model's, but for a limit of requests.
-        error = google.ResourceExhausted("rate")
     served.service.faults[call] = [error] * times
     answer = served.run("C", "promoted")
     if answer["error"] is None:
