@@ -217,6 +217,8 @@ def _kept_from_garbage_collection() -> Iterator[None]:
     entered.
     """
     was_enabled = gc.isenabled()
+    # What is garbage by now would be kept with the rest.
+    gc.collect()
     gc.unfreeze()
     gc.disable()
     try:
