@@ -115,10 +115,11 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
                 raise
             back, restored = deploy(settings, dbt, run_id)
             again = f"`onedeal promote {champion} --reason TEXT` tries it again."
-            if back == champion:
+            if back == champion and isinstance(error, CanaryRejected):
                 raise VertexError(
-                    f"{error} There is no champion before it, so it stays champion, without the "
-                    f"endpoint: the bundle answers alone. {again}"
+                    f"{champion} is kept off the endpoint. {' '.join(error.reasons)} There is no "
+                    "champion before it, so it stays champion and scores in SQL, but the "
+                    f"prediction service has no model to answer with. {again}"
                 ) from error
             if not isinstance(error, CanaryRejected):
                 raise VertexError(

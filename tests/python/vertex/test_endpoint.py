@@ -237,9 +237,11 @@ def test_a_first_model_that_fails_known_pairs_is_kept_off_the_endpoint(place: Pl
     place.off[A] = 1e-3
     answer = place.run("A", "promoted")
     assert "It gives the known pair" in answer["error"]
+    assert answer["error"].startswith(f"{A} is kept off the endpoint. It gives the known pair")
     assert answer["error"].endswith(
-        "There is no champion before it, so it stays champion, without the endpoint: the bundle "
-        f"answers alone. `onedeal promote {A} --reason TEXT` tries it again."
+        "There is no champion before it, so it stays champion and scores in SQL, but the "
+        "prediction service has no model to answer with. "
+        f"`onedeal promote {A} --reason TEXT` tries it again."
     )
     assert place.service.by_version() == {}
     assert small.events_of(place.settings)[-2:] == [("canary", "A"), ("deployed", "A")]
