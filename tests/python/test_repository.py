@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -299,9 +299,15 @@ def modules(package: str) -> list[Path]:
     return [p for p in files() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] == package]
 
 
+@cache
+def providers() -> Mapping[str, list[str]]:
+    """The distributions that provide a module, which takes half a second to find out."""
+    return metadata.packages_distributions()
+
+
 def distributions(names: set[str]) -> set[str]:
     """The distributions that provide these modules, without the standard library and our own."""
-    provided = metadata.packages_distributions()
+    provided = providers()
     found = set()
     for name in names:
         top = name.split(".")[0]
