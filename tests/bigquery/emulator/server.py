@@ -33,6 +33,16 @@ class NoGrpc:
         """Nothing to stop."""
 
 
+class NoPandas:
+    """Speed alone: DuckDB looks for pandas on disk at every parameter of a statement, in vain."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        """Refuse pandas; others are found as they are without."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not installed", name=name)
+
+
 class Server(bqemulator.server.EmulatorServer):  # type: ignore[misc]
     """bqemulator that says when it is ready."""
 
@@ -62,6 +72,7 @@ def serve(port: int, storage: Path | None) -> None:
 
 def install() -> None:
     """Patch bqemulator, whose parts have no hooks."""
+    sys.meta_path.insert(0, NoPandas)
     # It downloads DuckDB's spatial extension, for GEOGRAPHY, which nothing here uses.
     DuckDBEngine._load_spatial = lambda self: None
     bqemulator.server.build_grpc_server = lambda context: (NoGrpc(), 0)

@@ -14,8 +14,11 @@ from tests.bigquery.emulator import grants, jobs, metadata, ml_functions, models
 from tests.bigquery.emulator.bytes_read import bytes_billed, bytes_processed
 from tests.bigquery.emulator.catalogue import catalogue_of, keep_options, parameter_types
 from tests.bigquery.googlesql import Analyser, Catalogue, Result
+from tests.bigquery.googlesql.verdicts import Verdicts
 
 _log = get_logger(__name__)
+# Speed alone: half of what dbt sends it has sent before, against the same schemas.
+_verdicts = Verdicts()
 
 
 def install() -> None:
@@ -62,9 +65,14 @@ def _analysed(
     sql: str, parameters: list[dict[str, Any]] | None, catalogue: Catalogue, context: AppContext
 ) -> Result:
     """What the analyser found. Raises JobError where BigQuery would refuse the text."""
-    result = Analyser(catalogue).check(sql, parameters=parameter_types(parameters or []))
-    for refusal in result.refusals:
-        raise jobs.JobError(str(refusal), refusal.reason)
+    types = parameter_types(parameters or [])
+    key = _verdicts.key(sql, catalogue, types)
+    result: Result | None = _verdicts.get(key)
+    if result is None:
+        result = Analyser(catalogue).check(sql, parameters=types)
+        for refusal in result.refusals:
+            raise jobs.JobError(str(refusal), refusal.reason)
+        _verdicts.put(key, result)
     named = {name[:2] for statement in result.statements for name in statement.tables}
     jobs.check_location(named, context)
     return result

@@ -25,6 +25,7 @@ def install() -> None:
     _distinct_in_array_agg()
     _rules()
     _before_and_after()
+    _translate_once()
     _parse_once()
     _copy_plainly()
 
@@ -86,6 +87,20 @@ def _before_and_after() -> None:
         return Ok(arrays.without_subqueries(result.value)) if isinstance(result, Ok) else result
 
     SQLTranslator.translate = translate_all
+
+
+def _translate_once() -> None:
+    """Speed alone: a translation depends on the text and on what is given with it."""
+    translate = SQLTranslator.translate
+    translated: dict[str, Any] = {}
+
+    def translate_or_recall(self: SQLTranslator, bq_sql: str, **settings: Any) -> Any:
+        key = repr((bq_sql, settings))
+        if key not in translated:
+            translated[key] = translate(self, bq_sql, **settings)
+        return translated[key]
+
+    SQLTranslator.translate = translate_or_recall
 
 
 def _parse_once() -> None:

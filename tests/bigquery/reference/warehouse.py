@@ -18,8 +18,8 @@ from tests.bigquery.googlesql import (
     Statement,
     evaluate_query,
 )
+from tests.bigquery.googlesql.verdicts import Verdicts
 from tests.bigquery.reference import answers, system_views
-from tests.bigquery.reference.verdicts import Verdicts
 
 _VOLATILE = re.compile(r"\b(current_\w+|generate_uuid|rand)\b", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*/\*(.*?)\*/\s*", re.DOTALL)
@@ -65,7 +65,7 @@ class Warehouse:
         self.catalogue = Catalogue(project, datasets=set())
         self.scripted = tuple(scripted)
         self.recorded: list[Recorded] = []
-        self._verdicts = Verdicts(verdicts_dir)
+        self._verdicts = Verdicts(verdicts_dir, [Path(__file__), Path(system_views.__file__)])
         self._lock = threading.RLock()
 
     def execute(

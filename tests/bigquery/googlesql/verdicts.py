@@ -11,7 +11,7 @@ import os
 import pickle
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,19 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.bigquery.googlesql import Catalogue, Table
+from tests.bigquery.googlesql.catalogue import Catalogue, Table
 
-_CODE = Path(__file__).resolve().parents[1]
 # Their rows tell of every table, whatever the text names.
 _SYSTEM_VIEWS = ("information_schema", "__tables__")
 
 
 class Verdicts:
-    """Verdicts by their keys."""
+    """Verdicts by their keys; `code` is what gives them beside the analyser."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, code: Iterable[Path] = ()) -> None:
         self._directory = directory
         self._known: dict[str, Any] = {}
-        self._salt = _code_digest()
+        self._salt = _digest([*sorted(Path(__file__).parent.glob("*.py")), *code])
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -95,9 +94,8 @@ def _named(sql: str, catalogue: Catalogue) -> Iterator[Any]:
                     yield from _named(entry.view_query, catalogue)
 
 
-def _code_digest() -> bytes:
+def _digest(code: Iterable[Path]) -> bytes:
     found = hashlib.sha256(importlib.metadata.version("zetasql").encode())
-    for pattern in ("googlesql/*.py", "reference/system_views.py", "reference/warehouse.py"):
-        for path in sorted(_CODE.glob(pattern)):
-            found.update(path.read_bytes())
+    for path in code:
+        found.update(path.read_bytes())
     return found.digest()
