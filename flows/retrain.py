@@ -456,7 +456,8 @@ def decide(
     version = candidate.model_version
     with open_warehouse(settings) as warehouse:
         champion = ledger.champion(ledger.read(warehouse))
-        labels = _count_labels(warehouse)
+        is_unlabelled = candidate.model_type == FELLEGI_SUNTER
+        labels = 0 if is_unlabelled else _count_labels(warehouse)
     if isinstance(candidate, UnlabelledEvaluation):
         decision = gate.decide_unlabelled(candidate, agreement)
         threshold = candidate.threshold
@@ -474,10 +475,8 @@ def decide(
         "threshold": threshold,
         "model_type": candidate.model_type,
         "relation": model_relation(version),
-        "judged_relation": None
-        if candidate.model_type == FELLEGI_SUNTER
-        else model_relation(judged_version(version)),
-        "labels": 0 if candidate.model_type == FELLEGI_SUNTER else labels,
+        "judged_relation": None if is_unlabelled else model_relation(judged_version(version)),
+        "labels": labels,
         "metrics": metrics(candidate),
         "watermark": dict(freshness.watermark),
         "reasons": [_reason(reason) for reason in decision.reasons],
@@ -534,12 +533,12 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 
 def _label_growth(champion: ledger.Event | None, labels: int) -> float | None:
-    """How many times as many labels as the champion learned from, infinite after none.
+    """How many times as many labels as the champion a candidate learned from: infinite after none.
 
-    None where that is not known.
+    None where that is not known, or neither learned from any.
     """
     learned_from = None if champion is None else champion.details.get("labels")
-    if learned_from is None:
+    if learned_from is None or not (labels or learned_from):
         return None
     return labels / learned_from if learned_from else math.inf
 

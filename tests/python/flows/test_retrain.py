@@ -15,9 +15,10 @@ from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
 from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
 from flows.errors import BundleError, DbtFailed, InputRejected
+from flows.gate import Agreement, Comparison, Evaluation
 from flows.ingest import ingest_deals, ingest_labels
 from flows.ledger import Entry, Event
-from flows.retrain import Outcome, retrain
+from flows.retrain import Freshness, Outcome, decide, read_evaluations, retrain
 from flows.rollback import promote, rollback
 from flows.settings import Settings
 from flows.status import status
@@ -162,6 +163,39 @@ def test_an_equal_that_learned_from_many_more_labels_is_promoted(home_at: HomeAt
     result = retrain(settings, force=True)
     assert result.outcome is Outcome.PROMOTED
     assert any("2.0 times as many labels" in reason for reason in result.reasons)
+
+
+def test_only_labels_that_a_candidate_learned_from_speak_for_it(home_at: HomeAt) -> None:
+    settings = home_at("second")
+    crowned = ledger.champion(events_of(settings))
+    assert crowned is not None
+    with open_warehouse(settings) as warehouse:
+        evaluations = read_evaluations(warehouse, crowned.run_id)
+
+    def is_better(candidate: Evaluation, labels_of_champion: int) -> bool:
+        details = {**crowned.details, "labels": labels_of_champion}
+        with open_warehouse(settings) as warehouse:
+            ledger.record(warehouse, "run", [Entry(crowned.model_version, "promoted", details)])
+        # It ranks worse, though not with confidence.
+        unsure = Comparison(candidate.model_version, "old", -0.08, -0.2, 0.03, n_positives=50)
+        decision = decide(
+            settings,
+            "run",
+            replace(evaluations, comparisons=(unsure,)),
+            candidate,
+            Agreement(500, 0, 0.0, None, 0.0),
+            Freshness(True, True, 0, 0, {}, (), ()),
+        )
+        (margin,) = (r for r in decision.reasons if r.check.startswith("margin"))
+        return margin.passed
+
+    for labels_of_champion in (0, 10):
+        better = {c.model_type: is_better(c, labels_of_champion) for c in evaluations.candidates}
+        assert better == {
+            "fellegi_sunter": False,
+            "logistic_reg": True,
+            "boosted_tree_classifier": True,
+        }
 
 
 def test_two_deals_are_too_few_to_learn_from_without_labels(tmp_path: Path) -> None:
