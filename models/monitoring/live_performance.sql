@@ -39,7 +39,7 @@ fair_sample as (
 ),
 
 -- Of a model's answers on a pair, the last before the verdict. A verdict that was there before may have
--- been what the model learned.
+-- been what the model learned, whatever was said of the pair since.
 judged as (
 
     select
@@ -53,7 +53,7 @@ judged as (
     inner join labels on predictions.pair_id = labels.pair_id
     left join fair_sample on predictions.pair_id = fair_sample.pair_id
 
-    where labels.labelled_at >= predictions.predicted_at
+    where labels.labelled_at >= predictions.predicted_at and labels.labelled_since >= predictions.predicted_at
 
     qualify
         row_number() over (
