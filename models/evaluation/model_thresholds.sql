@@ -27,6 +27,8 @@
     ) }}
 {%- endif %}
 {%- set share = var('split_group_validation_share') %}
+{#- Of thresholds that are equally good the highest counts; so it does where no labelled pair reaches any. -#}
+{%- set highest_threshold = '1 / (1 + exp(-6))' %}
 
 with
 
@@ -280,9 +282,14 @@ thresholds as (
         curve.model_type,
         curve.role,
         {% if not champion %}
-        max(best.threshold) as threshold,
+        max(coalesce(best.threshold, {{ highest_threshold }})) as threshold,
         {% else %}
-        max(case when curve.role = 'champion' then {{ champion.threshold }} else best.threshold end) as threshold,
+        max(
+            case
+                when curve.role = 'champion' then {{ champion.threshold }}
+                else coalesce(best.threshold, {{ highest_threshold }})
+            end
+        ) as threshold,
         {% endif %}
         max(counted.n_pairs) as n_pairs,
         max(counted.n_positives) as n_positives,
@@ -291,7 +298,7 @@ thresholds as (
             as recall_at_precision
 
     from curve
-    inner join best on curve.model_version = best.model_version
+    left join best on curve.model_version = best.model_version
     inner join counted on curve.model_version = counted.model_version
 
     group by curve.model_version, curve.model_type, curve.role
