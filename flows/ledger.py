@@ -218,11 +218,8 @@ def latest_details(events: Iterable[Event], model_version: str) -> Mapping[str, 
 def scoring_details(events: Iterable[Event], model_version: str) -> dict[str, Any]:
     """What scoring and the gate read of a version's decision.
 
-    The watermark is a training's, not a person's.
+    The watermark is that of its training: labels that came in later are news to it.
     """
     details = latest_details(events, model_version)
-    return {
-        key: details[key]
-        for key in ("threshold", "model_type", "relation", "judged_relation", "labels", "metrics")
-        if key in details
-    }
+    kept = ("threshold", "model_type", "relation", "judged_relation", "labels", "metrics")
+    return {key: details[key] for key in (*kept, "watermark") if key in details}

@@ -98,6 +98,14 @@ def test_decisions_by_hand_do_not_count_as_training() -> None:
     assert ledger.last_decision([by_hand]) is None
 
 
+def test_who_makes_a_version_champion_again_says_what_it_learned_from() -> None:
+    trained = {"threshold": 0.4, "labels": 90, "watermark": {"labels": "2026-01-01T00:00:00"}}
+    decided = Event("1", "a", "promoted", datetime(2026, 1, 1), "run", {**trained, "reasons": []})
+    assert ledger.scoring_details([decided], "a") == trained
+    back = Event("2", "a", "rolled_back", datetime(2026, 1, 2), "run", {**trained, "by": "ann"})
+    assert ledger.scoring_details([decided, back], "a") == trained
+
+
 def test_records_are_read_back_in_order(tmp_path: Path) -> None:
     settings = Settings(tmp_path, PROJECT)
     with open_warehouse(settings) as warehouse:
