@@ -50,10 +50,11 @@ class Comparison:
 
     Without a champion, minus this run's model without labels.
 
-    The interval holds 90 % of paired bootstrap replicates drawn by label group. n_pairs: the pairs,
-    which the candidate did not learn from, nor the champion but for a few (the model
-    `int_labels__groups` says which); n_positives: the duplicates among them. log_loss_upper: the
-    upper end of the same interval of the difference in log loss, which is good below 0.
+    The interval holds 90 % of paired bootstrap replicates drawn by label group; None where too few
+    groups hold duplicates. n_pairs: the pairs, which the candidate did not learn from, nor the
+    champion but for a few (the model `int_labels__groups` says which); n_positives: the duplicates
+    among them. log_loss_upper: the upper end of the same interval of the difference in log loss,
+    which is good below 0.
     """
 
     model_version: str
@@ -480,10 +481,12 @@ def _margin(
     limit = limits.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
     if comparison is None or lower is None:
-        sentence = (
-            "Candidate and champion could not be compared on the same pairs, so the champion "
-            f"{champion.model_version} stays."
+        reason = (
+            "Candidate and champion could not be compared on the same pairs"
+            if comparison is None
+            else "Too few groups of labelled deals hold duplicates to compare them with confidence"
         )
+        sentence = f"{reason}, so the champion {champion.model_version} stays."
         return Reason("margin", False, None, limit, sentence)
     difference = _number(comparison.average_precision_difference)
     loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)

@@ -69,7 +69,8 @@ counted as (
         model_version,
         max(champion_version) as champion_version,
         count(*) as n_pairs,
-        sum(is_duplicate) as n_positives
+        sum(is_duplicate) as n_positives,
+        count(distinct case when is_duplicate = 1 then label_group_id end) as groups_with_duplicates
 
     from compared
 
@@ -292,6 +293,8 @@ intervals as (
 
 ),
 
+-- Pairs of one group are right or wrong together. Where fewer than five groups hold the duplicates, the replicates
+-- hardly vary, and what lies between them is no interval.
 final as (
 
     select
@@ -301,15 +304,21 @@ final as (
         counted.n_positives,
         intervals.difference_lower,
         intervals.difference_upper,
-        intervals.replicates,
         differences.difference as average_precision_difference,
         loss_differences.difference as log_loss_difference,
-        loss_intervals.difference_upper as log_loss_upper
+        loss_intervals.difference_upper as log_loss_upper,
+        coalesce(intervals.replicates, 0) as replicates
 
     from counted
-    inner join intervals on counted.model_version = intervals.model_version
+    left join intervals
+        on
+            counted.model_version = intervals.model_version
+            and counted.groups_with_duplicates >= 5
+    left join loss_intervals
+        on
+            counted.model_version = loss_intervals.model_version
+            and counted.groups_with_duplicates >= 5
     inner join differences on counted.model_version = differences.model_version
-    inner join loss_intervals on counted.model_version = loss_intervals.model_version
     inner join loss_differences
         on
             counted.model_version = loss_differences.model_version

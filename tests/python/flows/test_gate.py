@@ -290,6 +290,10 @@ def test_any_labels_speak_for_a_candidate_where_the_champion_learned_from_none()
 
 def test_not_compared_is_not_promoted() -> None:
     assert failed(decide(GOOD, CHAMPION, None, [], AGREES)) == ["positives", "margin"]
+    of_few_groups = replace(BETTER, difference_lower=None, difference_upper=None)
+    decision = decide(GOOD, CHAMPION, of_few_groups, [], AGREES, label_growth=math.inf)
+    assert failed(decision) == ["margin"]
+    assert "Too few groups of labelled deals" in decision.sentences[0]
 
 
 @pytest.mark.parametrize(
