@@ -119,8 +119,8 @@ def predict_pairs(settings: Settings, dbt: Dbt, pairs: pa.Table) -> None:
     """Hand the pairs to dbt, and let it compute their probabilities and the figures."""
     with open_warehouse(settings) as warehouse:
         warehouse.replace(PAIRS_TABLE, pairs.to_batches())
-    # Deals that were ingested since the last run have no tokens yet.
-    dbt.build("evaluate the file", ["+int_deals__tokens", *FILE_EVALUATION])
+    # Deals that were ingested since the last run have no tokens and no rivals yet.
+    dbt.build("evaluate the file", ["+int_deals__best_matches", *FILE_EVALUATION])
 
 
 def write_predictions(warehouse: Warehouse, pairs: pa.Table, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,6 +18,7 @@ from flows.contract import load_contract
 from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
 from flows.errors import DbtFailed
+from flows.evaluate import evaluate
 from flows.ingest import ingest_deals
 from flows.new_deals import version_order
 from flows.rollback import rollback
@@ -235,6 +238,31 @@ def test_scores_add_up_to_a_full_scoring(home_at: Callable[[str], Settings]) -> 
     rollback(settings)
     versions = {row["model_version"] for row in predictions(settings)}
     assert len(versions) == 1 and versions != {row["model_version"] for row in scored}
+
+
+def test_pairs_of_new_deals_are_measured_as_they_will_be_scored(
+    home_at: Callable[[str], Settings],
+) -> None:
+    settings = home_at("second")
+    known = generate_deals(1200, 2).deals.slice(0, 10)
+    deal_ids = known.column("deal_id").to_pylist()
+    for twin in ("b", "c"):
+        named = pa.array([f"{deal_id}{twin}" for deal_id in deal_ids])
+        twins = known.set_column(known.schema.get_field_index("deal_id"), "deal_id", named)
+        pq.write_table(twins, settings.home / f"{twin}.parquet")
+        ingest_deals(settings, [settings.home / f"{twin}.parquet"])
+    labels, measured = settings.home / "labels.csv", settings.home / "measured.csv"
+    rows = [f"{deal_id},{deal_id}b,true" for deal_id in deal_ids]
+    labels.write_text("\n".join(["deal_id_a,deal_id_b,is_duplicate", *rows]), encoding="utf-8")
+    evaluate(settings, labels, out=measured)
+    score(settings)
+    scored = {
+        (row["deal_id_a"], row["deal_id_b"]): row["probability"] for row in predictions(settings)
+    }
+    with measured.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            expected = scored[row["deal_id_a"], row["deal_id_b"]]
+            assert float(row["probability"]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_deal_that_only_leaves_has_its_partners_scored_anew(
