@@ -130,7 +130,9 @@ def calibration_bins(
         inside = number == index
         n_pairs = int(inside.sum())
         share = float(np.average(verdict[inside], weights=weight[inside]))
-        share_lower, share_upper = _wilson_interval(share, n_pairs)
+        # Pairs of unequal weight say less than as many of equal weight (Kish, 1965).
+        effective = float(weight[inside].sum() ** 2 / (weight[inside] ** 2).sum())
+        share_lower, share_upper = _wilson_interval(share, effective)
         found.append(
             CalibrationBin(
                 lower=float(index) / bins,
@@ -252,7 +254,7 @@ def score_distribution_svg(series: Sequence[Series], title: str, description: st
     return _inline_svg(figure, "score-distribution", title, description)
 
 
-def _wilson_interval(share: float, n: int) -> tuple[float, float]:
+def _wilson_interval(share: float, n: float) -> tuple[float, float]:
     """95 % score interval of a share seen in `n` trials."""
     z = 1.959963984540054
     denominator = 1 + z * z / n

@@ -554,6 +554,18 @@ def test_each_pair_stands_in_one_calibration_bin(pairs: list[tuple[int, float]])
         assert b.duplicate_share - 1e-9 <= b.share_upper <= 1
 
 
+def test_a_pair_that_stands_for_many_is_no_more_sure_than_one() -> None:
+    # Of ten pairs with a weight of 0.001, and one with 1, next to nothing but the one counts.
+    scores, weights = (0.55,) * 11, (0.001,) * 10 + (1.0,)
+    (weighted,) = report_plots.calibration_bins((0,) * 10 + (1,), scores, weights)
+    (alone,) = report_plots.calibration_bins((1,), (0.55,), (1.0,))
+    assert weighted.n_pairs == 11
+    assert weighted.share_lower == pytest.approx(alone.share_lower, abs=0.01)
+    (equal,) = report_plots.calibration_bins((1,) * 4, (0.55,) * 4, (6.7,) * 4)
+    # Wilson's lower end of 4 in 4: 4 / (4 + 1.96 squared).
+    assert equal.share_lower == pytest.approx(4 / (4 + 1.959964**2))
+
+
 @given(SCORED, st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 def test_the_threshold_splits_the_pairs(pairs: list[tuple[int, float]], threshold: float) -> None:
     verdicts, scores = zip(*pairs, strict=True)
