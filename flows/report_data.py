@@ -376,9 +376,10 @@ def _against(report: RunReport) -> str:
         return "Candidate and champion were scored on the same validation pairs."
     difference = comparison.average_precision_difference
     direction = "higher" if difference >= 0 else "lower"
+    # Where labels are few, these are more than the validation pairs.
     sentence = (
-        f"On the same validation pairs its average precision is {abs(difference):.3f} {direction} "
-        "than the champion's"
+        f"On {comparison.n_pairs:,} judged pairs that it did not learn from, its average precision "
+        f"is {abs(difference):.3f} {direction} than the champion's"
     )
     if comparison.difference_lower is None or comparison.difference_upper is None:
         return sentence + "."

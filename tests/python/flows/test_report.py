@@ -123,7 +123,7 @@ def promoted_report() -> RunReport:
         candidate=scored_model(TREES, "boosted_tree_classifier", "candidate", 3.1),
         others=(scored_model(LOGISTIC, "logistic_reg", "candidate", 2.5, seed=8),),
         champion=scored_model(CHAMPION, "logistic_reg", "champion", 1.9, seed=9),
-        comparison=Comparison(TREES, CHAMPION, 0.0241, 0.0113, 0.0367, 500),
+        comparison=Comparison(TREES, CHAMPION, 0.0241, 0.0113, 0.0367, 500, 2000, 260),
         segments=(
             SegmentFigures("amount", "missing", 322, 41, 0.8812, 0.8514, 0.8021, 0.7812),
             SegmentFigures("amount", "present", 1678, 219, 0.9512, 0.9261, 0.8914, 0.8713),
@@ -190,7 +190,7 @@ def rejected_report() -> RunReport:
     return replace(
         base,
         decision=replace(base.decision, promoted=False, reasons=reasons),
-        comparison=Comparison(TREES, CHAMPION, 0.0041, -0.0041, 0.0122, 500),
+        comparison=Comparison(TREES, CHAMPION, 0.0041, -0.0041, 0.0122, 500, 2000, 260),
         segments=(
             *base.segments,
             SegmentFigures("source", HOSTILE, 61, 24, 0.8011, 0.8842, 0.71, 0.79),
@@ -422,7 +422,12 @@ def test_the_page_tells_the_run(rendered: tuple[RunReport, str]) -> None:
     ("name", "outcome", "says"),
     [
         ("promoted", "promoted", "passed all 7 checks"),
-        ("promoted", "promoted", "0.024 higher than the champion's"),
+        (
+            "promoted",
+            "promoted",
+            "On 2,000 judged pairs that it did not learn from, its average precision is 0.024 "
+            "higher than the champion's (90 % interval of the difference: +0.011 to +0.037).",
+        ),
         ("taken_back", "taken_back", "passed all 7 checks"),
         ("taken_back", "taken_back", f"{TAKEN_BACK} {CHAMPION} goes on scoring"),
         ("rejected", "rejected", "failed 2 of the 7 checks"),
@@ -435,6 +440,16 @@ def test_the_decision_in_plain_words(name: str, outcome: str, says: str) -> None
     made = ALL_REPORTS[name]()
     assert made.outcome == outcome
     assert says in made.summary
+
+
+def test_a_comparison_without_an_interval_tells_none() -> None:
+    made = ALL_REPORTS["promoted"]()
+    assert "90 % interval of" in Page(report_page.render_report(made)).text
+    comparison = Comparison(TREES, CHAMPION, 0.0241, None, None, 0, 126, 44)
+    page = Page(report_page.render_report(replace(made, comparison=comparison)))
+    text = " ".join(page.text.split())
+    assert "on 126 judged pairs that the candidate did not learn from: +0.024." in text
+    assert "90 % interval" not in text
 
 
 def test_only_a_promotion_over_a_champion_can_be_rolled_back() -> None:
