@@ -330,9 +330,9 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What the router says of paths and methods."""
+    """What the router says of methods."""
     assert isinstance(error, HTTPException)
-    words = {404: "There is no such route. See /docs.", 405: "This route has other methods."}
+    words = {405: "This route has other methods."}
     status = error.status_code if error.status_code in CODES else 400
     problem = Problem(status, words.get(status, str(error.detail)), headers=error.headers)
     return await _problem(request, problem)

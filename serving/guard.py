@@ -104,6 +104,9 @@ class Guard:
             )
             if client is not None:
                 self._limit.demand(client)
+            if scope["path"] not in self._paths:
+                # The router would take a path with a line break behind it for the path without.
+                raise Problem(404, "There is no such route. See /docs.")
             body = b""
             if scope["method"] not in ("GET", "HEAD"):
                 body = await self._body(headers, receive)

@@ -325,6 +325,14 @@ def message(message_id: str, day: str, **attributes: str) -> dict[str, Any]:
     }
 
 
+def test_a_path_with_a_line_break_is_another_path(server: Server) -> None:
+    # Starlette's patterns take it for the path without: a key would open what is Pub/Sub's.
+    pushed = server.post("/v1/trigger/pubsub%0A", message("5", "2026-01-03"))
+    error(pushed, 404)
+    error(server.get("/metrics%0a"), 404)
+    assert not [e for e in server.events("trigger") if e["business_date"] == "2026-01-03"]
+
+
 # Limits, headers, words
 
 
