@@ -34,12 +34,13 @@ class RateLimit:
     def take(self, client: str, units: float = 1.0, now: float | None = None) -> float:
         """Take units from the client's bucket; 0, or the seconds after which there are enough.
 
-        More than a bucket holds is taken from a full one, which then is empty for longer.
+        More than a bucket holds is taken from a full one, which then is empty for longer. Of
+        several units the first was taken before, with the request that they came in.
         """
         now = time.monotonic() if now is None else now
         held, at = self._buckets.get(client, (self._burst, now))
         held = min(self._burst, held + (now - at) * self._rate)
-        needed = min(units, self._burst)
+        needed = units if units <= 1 else min(units, self._burst - 1)
         if held < needed:
             return (needed - held) / self._rate
         if len(self._buckets) >= MAX_CLIENTS and client not in self._buckets:

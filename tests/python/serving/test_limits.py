@@ -25,6 +25,16 @@ def test_more_than_a_bucket_holds_passes_when_it_is_full() -> None:
     assert limit.take("a", 1, now=8.2) == 0
 
 
+def test_as_many_deals_as_a_request_holds_pass_at_any_rate() -> None:
+    for rate in (0.1, 1, 10, 49):
+        limit = RateLimit(rate)
+        # The first one is counted before the request is read.
+        assert limit.take("a", 1, now=0.0) == 0
+        assert limit.take("a", 99, now=0.01) == 0
+        assert limit.take("a", 1, now=0.01) > 0
+        assert limit.take("a", 1, now=0.01 + 100 / rate) == 0
+
+
 def test_clients_are_not_remembered_for_ever() -> None:
     limit = RateLimit(10)
     for number in range(MAX_CLIENTS):
