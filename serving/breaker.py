@@ -55,6 +55,8 @@ class CircuitBreaker:
 
     @property
     def is_resting(self) -> bool:
-        """Whether calls are kept back."""
+        """Whether calls are kept back; not once the rest is over, or nobody would send the next."""
         with self._lock:
-            return self._open_until is not None
+            if self._open_until is None:
+                return False
+            return self._is_trying or time.monotonic() < self._open_until

@@ -183,7 +183,7 @@ def test_without_a_model_in_the_bundle_the_endpoint_is_needed(
             assert "endpoint of Vertex AI does not answer" in answer.json()["error"]["message"]
         ready = server.get("/readyz")
         assert ready.status_code == 503 and "holds no model" in ready.json()["error"]["message"]
-        # It rests, then is asked again by the first request, and all is well.
+        # It rests, then is ready for the request that asks it again, and all is well.
         deadline = time.monotonic() + 20
         while server.post("/v1/match", {"deal": known(deals, 4)}).status_code != 200:
             assert time.monotonic() < deadline

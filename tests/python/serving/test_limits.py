@@ -64,10 +64,13 @@ def test_a_breaker_opens_tries_again_and_closes(monkeypatch: pytest.MonkeyPatch)
         assert breaker.allows()
         breaker.failed()
     assert breaker.is_resting and not breaker.allows()
-    # One is let through after the rest; it fails, so the next rest is twice as long.
+    # One is let through after the rest; it fails, so the next rest is twice as long. Before it is
+    # sent nothing rests: who sends requests to those that are ready would never send it.
     now[0] = 5.0
-    assert breaker.allows() and not breaker.allows()
+    assert not breaker.is_resting
+    assert breaker.allows() and not breaker.allows() and breaker.is_resting
     breaker.failed()
+    assert breaker.is_resting
     now[0] = 14.9
     assert not breaker.allows()
     now[0] = 15.0
