@@ -219,14 +219,15 @@ class Service:
                 scores = await asyncio.get_running_loop().run_in_executor(
                     self._asking, endpoint.probabilities, features, matcher.info.features
                 )
-        except (VertexError, TimeoutError) as error:
+        except BaseException as error:
             self.breaker.failed()
             self.metrics.endpoint.labels("failed").inc()
-            log("endpoint_failed", level=logging.WARNING, error=str(error) or "timeout")
+            # Whatever it is, an answer of a form that nobody foresaw included: the bundle answers.
+            told = str(error) if isinstance(error, VertexError) else type(error).__name__
+            log("endpoint_failed", level=logging.WARNING, error=told)
             return None
-        except BaseException:
-            self.breaker.failed()
-            raise
+            if not isinstance(error, Exception):
+                raise
         self.breaker.succeeded()
         self.metrics.endpoint.labels("answered").inc()
         return scores.probabilities, scores.model_version

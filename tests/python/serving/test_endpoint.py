@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flows.contract import load_contract
 from flows.settings import Settings
 from serving.prediction_log import PredictionLog
 from serving.sinks import FileSink
+from tests.local_server import serving
 from tests.python.conftest import PROJECT
 from tests.python.serving.serve import Server, serve
 from tests.vertex.rest import serve_rest
@@ -77,7 +79,10 @@ def endpoint() -> VertexService:
 
 
 @contextmanager
-def new_place(home: Path, trained: Settings, *, with_model: bool) -> Iterator[Place]:
+def new_place(
+    home: Path, trained: Settings, *, with_model: bool, address: str | None = None
+) -> Iterator[Place]:
+    """address: of another endpoint than the stand-in's."""
     version = trained.current_bundle.readlink().name
     shutil.copytree(trained.bundles_dir / version, home / "bundles" / version)
     (home / "bundles" / "current").symlink_to(version)
@@ -88,7 +93,7 @@ def new_place(home: Path, trained: Settings, *, with_model: bool) -> Iterator[Pl
         manifest.write_text(json.dumps(document))
         (manifest.parent / "model.json").unlink()
     vertex = endpoint()
-    with serve_rest(vertex) as address:
+    with serve_rest(vertex) as stand_in:
         target = {
             "type": "bigquery",
             "method": "oauth-secrets",
@@ -98,7 +103,7 @@ def new_place(home: Path, trained: Settings, *, with_model: bool) -> Iterator[Pl
             "location": "EU",
             # Nobody is there: the log waits on the disk.
             "api_endpoint": "http://127.0.0.1:9",
-            "vertex": {"api_endpoint": address},
+            "vertex": {"api_endpoint": address or stand_in},
         }
         profile = {"onedeal": {"target": "prod", "outputs": {"prod": target}}}
         (home / "profiles.yml").write_text(yaml.safe_dump(profile))
@@ -185,10 +190,11 @@ def test_without_a_model_in_the_bundle_the_endpoint_is_needed(
         assert ready.status_code == 503 and "holds no model" in ready.json()["error"]["message"]
         # It rests, then is ready for the request that asks it again, and all is well.
         deadline = time.monotonic() + 20
-        while server.post("/v1/match", {"deal": known(deals, 4)}).status_code != 200:
+        while server.get("/readyz").status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        assert server.get("/readyz").status_code == 200
+        assert server.match(known(deals, 4))["scored_by"] == "endpoint"
+        assert place.metric("onedeal_endpoint_resting") == 0
         refused = server.post("/predict", {"instances": [{}]})
         assert refused.status_code == 503
         rows = place.logged()
@@ -196,6 +202,32 @@ def test_without_a_model_in_the_bundle_the_endpoint_is_needed(
     unscored = [row for row in rows if row["deal_id"] == "asked-1"]
     assert unscored and {row["probability"] for row in unscored} == {None}
     assert all(json.loads(row["features"]) for row in unscored)
+
+
+def test_whatever_the_endpoint_answers_the_bundle_answers_instead(
+    trained: Settings, tmp_path: Path, deals: list[dict[str, Any]]
+) -> None:
+    """What a proxy on the way may say, or nobody has thought of."""
+    said = [(503, b"[]"), (502, b'"upstream"'), (200, b'{"predictions": [[1]')]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status, body = said.pop(0)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    with serving(Handler) as address:
+        with new_place(tmp_path, trained, with_model=True, address=address) as place:
+            # After three it rests.
+            for number in range(3):
+                assert place.server.match(known(deals, number))["scored_by"] == "bundle"
+    assert not said
 
 
 def test_without_a_model_and_without_an_endpoint_it_is_not_ready(
