@@ -222,7 +222,7 @@ class _Routes:
         triggers = self._triggers
         assert triggers is not None, "without settings of Pub/Sub's, nobody gets here"
         push = read(PushRequest, await request.body())
-        taken = await self._service.in_thread(lambda: triggers.take(push))
+        taken = await self._service.over_network(lambda: triggers.take(push))
         if taken is None:
             self._metrics.triggers.labels("ignored").inc()
             return Response(status_code=204)

@@ -185,7 +185,7 @@ class Parts:
             endpoint_seconds=serving.endpoint_seconds,
             max_waiting=serving.max_waiting,
         )
-        access = Access(serving, keys, self.service.in_thread)
+        access = Access(serving, keys, self.service.over_network)
         self._triggers = _triggers(settings, serving) if serving.pubsub_audience else None
         self.app = create_app(
             self.service,

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MATCHING_THREADS = 16
-IO_THREADS = 32
+DISK_THREADS = 32
+NETWORK_THREADS = 16
 ENDPOINT_THREADS = 16
 REMEMBERED_REQUESTS = 50_000
 REMEMBERED_PAIRS = 500_000
@@ -81,14 +82,19 @@ class Service:
         self._max_waiting = max_waiting
         self._waiting = 0
         self._matching = ThreadPoolExecutor(MATCHING_THREADS, "match")
-        self._io = ThreadPoolExecutor(IO_THREADS, "io")
-        # Of its own: an endpoint that hangs must not keep the log from the disk.
+        self._disk = ThreadPoolExecutor(DISK_THREADS, "disk")
+        # Of their own: what hangs there must not keep the log from the disk, nor each other.
+        self._network = ThreadPoolExecutor(NETWORK_THREADS, "network")
         self._asking = ThreadPoolExecutor(ENDPOINT_THREADS, "endpoint")
         self._asked = _Asked()
 
-    async def in_thread(self, function: Callable[[], T]) -> T:
-        """Run what may wait for a disk or the network."""
-        return await asyncio.get_running_loop().run_in_executor(self._io, function)
+    async def on_disk(self, function: Callable[[], T]) -> T:
+        """Run what may wait for the disk."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function)
+
+    async def over_network(self, function: Callable[[], T]) -> T:
+        """Run what may wait for another server than the endpoint."""
+        return await asyncio.get_running_loop().run_in_executor(self._network, function)
 
     # --- readiness -------------------------------------------------------------------------------
 
@@ -165,7 +171,7 @@ class Service:
             # By how many there are of these, the canary of a new model is judged.
             unanswered = {"probability": None, "decision": None, "scored_by": None}
             logged = [{**row, **unanswered} for row in logged]
-        await self.in_thread(lambda: self.prediction_log.append(logged))
+        await self.on_disk(lambda: self.prediction_log.append(logged))
         if failed:
             raise _unavailable(
                 "The endpoint of Vertex AI does not answer, and the bundle holds no model."
@@ -221,13 +227,13 @@ class Service:
                 )
         except BaseException as error:
             self.breaker.failed()
+            if not isinstance(error, Exception):
+                raise
             self.metrics.endpoint.labels("failed").inc()
             # Whatever it is, an answer of a form that nobody foresaw included: the bundle answers.
             told = str(error) if isinstance(error, VertexError) else type(error).__name__
             log("endpoint_failed", level=logging.WARNING, error=told)
             return None
-            if not isinstance(error, Exception):
-                raise
         self.breaker.succeeded()
         self.metrics.endpoint.labels("answered").inc()
         return scores.probabilities, scores.model_version
@@ -267,7 +273,7 @@ class Service:
         left, right = self._pair(verdict)
         # Without a time of its own, the same verdict sent again is the same verdict.
         about = verdict.request_id or (None if verdict.labelled_at else UNTIMED)
-        recorded = await self.in_thread(
+        recorded = await self.on_disk(
             lambda: self.verdicts.record(
                 deal_id_a=min(left, right),
                 deal_id_b=max(left, right),
@@ -320,9 +326,8 @@ class Service:
             thread.start()
         for thread in closing:
             thread.join(timeout + 1)
-        self._matching.shutdown(wait=False, cancel_futures=True)
-        self._io.shutdown(wait=False, cancel_futures=True)
-        self._asking.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._matching, self._disk, self._network, self._asking):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     # --- inside ----------------------------------------------------------------------------------
 

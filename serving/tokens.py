@@ -23,6 +23,8 @@ CLOCK_SKEW_SECONDS = 10
 FETCH_SECONDS = 5.0
 REFETCH_SECONDS = 60.0
 """How soon certificates are fetched anew for a key that they lack: keys change every few days."""
+FAILED_SECONDS = 5.0
+"""For how long a fetch that failed is not tried again: each try may take as long as a time-out."""
 DEFAULT_AGE = 3600.0
 MAX_REMEMBERED = 1000
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
@@ -133,6 +135,8 @@ class _Certificates:
         self._answer: _Answer | None = None
         self._until = 0.0
         self._fetched_at = float("-inf")
+        self._failure = ""
+        self._failed_at = float("-inf")
         self._session: requests.Session | None = None
 
     def __call__(self, url: str, method: str = "GET", **_: Any) -> _Answer:
@@ -152,6 +156,16 @@ class _Certificates:
             return True
 
     def _fetch(self) -> None:
+        if time.monotonic() < self._failed_at + FAILED_SECONDS:
+            # All who waited meanwhile are told at once, not one after the other.
+            raise CertificatesUnavailable(self._failure)
+        try:
+            self._ask()
+        except CertificatesUnavailable as error:
+            self._failure, self._failed_at = str(error), time.monotonic()
+            raise
+
+    def _ask(self) -> None:
         import requests
 
         self._session = self._session or requests.Session()

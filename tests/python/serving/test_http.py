@@ -452,3 +452,34 @@ def test_many_clients_at_once(server: Server, deals: list[dict[str, Any]]) -> No
     for thread in threads:
         thread.join()
     assert len(set(answers)) == 80
+
+
+def test_certificates_that_do_not_come_hold_up_no_key(trained: Settings, tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home", PROJECT)
+    shutil.copytree(trained.home, settings.home, symlinks=True)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        environment = {
+            "ONEDEAL_OIDC_CERTIFICATES": f"http://127.0.0.1:{silent.getsockname()[1]}/",
+            "ONEDEAL_OIDC_AUDIENCE": CALLERS,
+            "ONEDEAL_OIDC_EMAILS": CALLER,
+        }
+        with serve(settings, environment) as server:
+            statuses: list[int] = []
+
+            def ask() -> None:
+                headers = {"Authorization": "Bearer no.token.whatever"}
+                answer = server.get("/metrics", headers=headers, timeout=60)
+                statuses.append(answer.status_code)
+
+            threads = [threading.Thread(target=ask) for _ in range(60)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.5)
+            began = time.monotonic()
+            server.match({})
+            assert time.monotonic() - began < 3
+            for thread in threads:
+                thread.join()
+            # One waited for an answer, and all were told.
+            assert time.monotonic() - began < 30
+            assert set(statuses) == {503} and len(statuses) == 60

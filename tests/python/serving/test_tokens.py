@@ -93,3 +93,17 @@ def test_without_certificates_nothing_is_proven(google: Google) -> None:
     google.status = 500
     with pytest.raises(CertificatesUnavailable):
         TokenVerifier(google.url).verify(token(), AUDIENCE)
+
+
+def test_what_failed_a_moment_ago_is_not_tried_again(
+    google: Google, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier = TokenVerifier(google.url)
+    google.status = 500
+    for _ in range(5):
+        with pytest.raises(CertificatesUnavailable, match="answers 500"):
+            verifier.verify(token(), AUDIENCE)
+    assert google.asked == 1
+    google.status = 200
+    monkeypatch.setattr(tokens, "FAILED_SECONDS", 0.0)
+    assert verifier.verify(token(), AUDIENCE).email == EMAIL
