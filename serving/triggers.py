@@ -15,8 +15,6 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Protocol
 import httpx
 
 from flows.settings import Settings
+from serving.durable_queue import transaction
 from serving.guard import log
 from serving.problems import Problem
 from serving.schemas import PushRequest
@@ -80,7 +79,8 @@ class Runs:
 
     def record(self, message_id: str, business_date: str) -> tuple[Run, bool]:
         """The run of this message, and whether it is new. Neither key ever makes a second one."""
-        with self._transaction() as connection:
+        with self._lock, transaction(self._connection):
+            connection = self._connection
             row = connection.execute(
                 "select run from messages where message_id = ?", (message_id,)
             ).fetchone()
@@ -135,19 +135,8 @@ class Runs:
             self._connection.close()
 
     def _write(self, statement: str, *values: object) -> None:
-        with self._transaction() as connection:
-            connection.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("begin immediate")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("rollback")
-                raise
-            self._connection.execute("commit")
+        with self._lock, transaction(self._connection):
+            self._connection.execute(statement, values)
 
 
 class Starter(Protocol):

@@ -132,6 +132,18 @@ def test_what_a_killed_service_left_is_taken_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+def test_a_record_that_the_disk_did_not_take_is_taken_later(runs: Runs, tmp_path: Path) -> None:
+    runs._connection.execute("pragma busy_timeout = 10")
+    # Someone who reads keeps a commit from ending.
+    with sqlite3.connect(tmp_path / "serving" / "triggers.sqlite") as reader:
+        reader.execute("begin")
+        reader.execute("select * from runs").fetchall()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            runs.record("1", "2026-08-01")
+    reader.close()
+    assert runs.record("1", "2026-08-01")[1]
+
+
     ("told", "published", "day"),
     [
         (None, "2026-08-01T23:59:59.123Z", "2026-08-01"),
