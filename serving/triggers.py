@@ -16,7 +16,7 @@ import sys
 import threading
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,8 @@ RETRY_SECONDS = 30.0
 IN_PROGRESS = 5
 """The exit code of a command that found another one at work."""
 PREFECT_SECONDS = 10.0
+MOST_AHEAD = timedelta(days=1)
+"""How far ahead a business date may be: where it is tomorrow by the publisher's clock."""
 NICENESS = 10
 """A training leaves the processor to the answers."""
 NOT_FOR_CHILDREN = ("ONEDEAL_API_KEY",)
@@ -192,18 +194,23 @@ class Triggers:
 def business_date(told: str | None, published: str) -> str:
     """The day that a message is for: the attribute `business_date`, else when it was published.
 
-    In UTC, as `YYYY-MM-DD`. Raises Problem (422) for what is no date.
+    In UTC, as `YYYY-MM-DD`. Raises Problem (422) for what is no date, or for an attribute that is a
+    day to come: that day's own message would start nothing then.
     """
     text = told if told is not None else published[:10]
+    today = datetime.now(UTC).date()
     if not text:
-        return datetime.now(UTC).date().isoformat()
+        return today.isoformat()
+    name = "attributes.business_date" if told is not None else "publishTime"
     try:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             raise ValueError(text)
-        return date.fromisoformat(text).isoformat()
+        day = date.fromisoformat(text)
     except ValueError:
-        name = "attributes.business_date" if told is not None else "publishTime"
         raise Problem(422, f"message.{name} must be a date, such as 2026-08-01.") from None
+    if told is not None and day > today + MOST_AHEAD:
+        raise Problem(422, f"message.{name} must not be more than a day ahead.")
+    return day.isoformat()
 
 
 class ChildProcess:

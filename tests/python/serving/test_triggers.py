@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,6 @@ def test_what_a_killed_service_left_is_taken_up(tmp_path: Path) -> None:
     after.close()
 
 
-@pytest.mark.parametrize(
 def test_a_record_that_the_disk_did_not_take_is_taken_later(runs: Runs, tmp_path: Path) -> None:
     runs._connection.execute("pragma busy_timeout = 10")
     # Someone who reads keeps a commit from ending.
@@ -144,6 +144,7 @@ def test_a_record_that_the_disk_did_not_take_is_taken_later(runs: Runs, tmp_path
     assert runs.record("1", "2026-08-01")[1]
 
 
+@pytest.mark.parametrize(
     ("told", "published", "day"),
     [
         (None, "2026-08-01T23:59:59.123Z", "2026-08-01"),
@@ -158,6 +159,15 @@ def test_the_business_date(told: str | None, published: str, day: str) -> None:
 def test_what_is_no_business_date(told: str) -> None:
     with pytest.raises(Problem, match="must be a date"):
         business_date(told, "2026-08-01T00:00:00Z")
+
+
+def test_a_business_date_is_no_day_to_come() -> None:
+    today = datetime.now(UTC).date()
+    tomorrow, later = (today + timedelta(days=n) for n in (1, 2))
+    assert business_date(tomorrow.isoformat(), "") == tomorrow.isoformat()
+    with pytest.raises(Problem, match="more than a day ahead") as refused:
+        business_date(later.isoformat(), "")
+    assert refused.value.status == 422
 
 
 def test_a_child_process_runs_retrain_and_its_end_is_recorded(runs: Runs, tmp_path: Path) -> None:
