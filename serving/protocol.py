@@ -13,6 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
+"""Of what is no body: a head, and what may stand behind a body in chunks as a head does."""
 HEAD_SECONDS = 15.0
 BODY_SECONDS = 30.0
 """More than the guard takes to say that a body did not come in time."""
@@ -23,7 +24,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_bytes: int | None = 0
+        self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -32,12 +33,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._wait(HEAD_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        """Count what came before the parser keeps it."""
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
+        """Count what came before the parser keeps it, less what turns out to be of a body."""
+        self._head_bytes += len(data)
         super().data_received(data)
-        # What came together with the head, of the body, is no part of it.
-        if self._head_bytes is not None and self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._give_up()
         # It ended uvicorn's wait for the next request, even where it begins none: the rest of a
         # body that nobody reads, or line breaks.
@@ -47,15 +46,23 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins, perhaps in the middle of what came."""
         super().on_message_begin()
-        self._head_bytes = self._head_bytes or 0
         if self._timer is None:
             self._wait(HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self._head_bytes = None
+        self._head_bytes = 0
         self._wait(BODY_SECONDS)
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """A piece of the body begins, or has ended them with its length of 0."""
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body came."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""

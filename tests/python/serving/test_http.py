@@ -392,6 +392,14 @@ def test_a_head_without_end_is_cut_off(server: Server) -> None:
             with pytest.raises((BrokenPipeError, ConnectionResetError)):
                 for _ in range(2000):
                     client.sendall(b"x" * 8192)
+    # Nor is there an end to what may stand behind a body in chunks.
+    head = b"POST /v1/match HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for piece in (b"X: y\r\n" * 1000, b"x" * 8192):
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(head + b"1\r\n{\r\n0\r\nX: ")
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                for _ in range(2000):
+                    client.sendall(piece)
     # A head that fits, and a body that comes along with it.
     answer = server.post("/v1/match", {"deal": {}}, headers={"X-Long": "x" * 30_000})
     assert answer.status_code == 200
