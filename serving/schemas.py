@@ -39,6 +39,8 @@ TEXT, LONG_TEXT, IDENTIFIER = 1_000, 20_000, 200
 """The longest texts that are taken, in characters."""
 MAX_FIELDS = 20
 """Fields at fault that an answer names."""
+MAX_FAULTS = 5_000
+"""Of a body, before it is told that they are too many: to list each takes time from all clients."""
 MOST_AHEAD = timedelta(days=1)
 """How far ahead a verdict's time may be; of two verdicts the later counts."""
 
@@ -385,6 +387,9 @@ def read(model: type[M], body: bytes, *, prefix: str = "") -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
+        if error.error_count() > MAX_FAULTS:
+            message = f"{prefix or 'the body'}: it has {error.error_count():,} faults."
+            raise Problem(422, message) from None
         raise _problem(error.errors(include_url=False), model, prefix) from None
 
 

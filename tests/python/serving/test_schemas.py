@@ -137,3 +137,8 @@ def test_identifiers_come_without_the_blanks_around_them() -> None:
 def test_verdicts_that_are_refused(verdict: dict[str, Any], words: str) -> None:
     whole = {"is_duplicate": True, "labelled_by": "ann", **verdict} if verdict else {}
     assert words in refused(whole, VerdictRequest).message
+
+
+def test_faults_are_counted_where_they_are_too_many_to_name() -> None:
+    told = refused({"deal": dict.fromkeys((f"a{n}" for n in range(6000)), 1)})
+    assert (told.status, told.message, told.fields) == (422, "the body: it has 6,000 faults.", ())
