@@ -62,7 +62,8 @@ class Matcher:
         self._model = model
         self._reasons = reasons
         self._remembering = threading.Lock()
-        self._remembered: deque[pa.Table] = deque(maxlen=MOST_ASKED)
+        self._remembered: deque[pa.Table] = deque()
+        self._deals_remembered = 0
 
     @classmethod
     def load(cls, path: Path, *, thorough: bool = False) -> Matcher:
@@ -268,6 +269,9 @@ class Matcher:
 
     def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
         now = datetime.now(UTC).replace(tzinfo=None)
+                self._deals_remembered += raw.num_rows
+                while self._deals_remembered > MOST_ASKED:
+                    self._deals_remembered -= self._remembered.popleft().num_rows
         return pa.table(
             {
                 field.name: pa.array(

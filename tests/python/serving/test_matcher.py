@@ -20,6 +20,7 @@ from flows.bundle import MODEL_FILE, bundle_versions
 from flows.bundle_index import capped_block, hashes_of, pairing_key
 from flows.errors import BundleError
 from flows.settings import Settings
+from serving import matcher as module
 from serving.answers import Answer
 from serving.matcher import Matcher
 from serving.reasons import DENIALS
@@ -140,6 +141,16 @@ def test_a_deal_that_was_remembered_is_found(matcher: Matcher) -> None:
     other = {"deal_id": "a", "deal_name": "Something else", "company_name": "Nobody"}
     matcher.match([other], remember=True)
     assert not matcher.match([{**deal, "deal_id": "b"}])[0].matches
+
+
+def test_what_is_remembered_is_limited_in_deals(
+    matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_ASKED", 50)
+    for request in range(8):
+        deals = [{"deal_id": f"{request}-{n}", "deal_name": "Zyxgrove"} for n in range(20)]
+        matcher.match(deals, remember=True)
+    assert [raw.column("deal_id")[0].as_py() for raw in matcher._remembered] == ["6-0", "7-0"]
 
 
 def test_a_known_deal_is_not_hidden_by_one_that_is_to_be_remembered(
