@@ -33,6 +33,8 @@ EVERY = 1.0
 """Seconds between two looks."""
 TRIED_AGAIN_AFTER = timedelta(minutes=1)
 """A refused bundle, unless it changes before."""
+CLOSING_SECONDS = 1.0
+"""For how long the end waits for a bundle that is being loaded."""
 REMEMBERED_FOR = timedelta(days=7)
 Identity = tuple[str, int, int]
 
@@ -102,10 +104,10 @@ class Champion:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop watching, and let go of the bundle."""
+        """Stop watching, and let go of the bundle. One that is being loaded comes too late."""
         self._ending.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(CLOSING_SECONDS)
         self._matcher = None
 
     def look(self) -> None:
@@ -144,6 +146,8 @@ class Champion:
         except BundleError as error:
             since = state.refused_since or now
             self._set(refused=str(error), refused_since=since)
+            return
+        if self._ending.is_set():
             return
         self._matcher, self._identity, self._taken_in = matcher, identity, taken_in
         self._refused = None

@@ -163,6 +163,31 @@ def test_remembered_deals_go_over_to_the_next_bundle(bundles: Settings) -> None:
         assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
 
 
+def test_the_end_does_not_wait_for_a_bundle(
+    bundles: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bundle_versions(bundles)
+    load, loading, go_on = Matcher.load, threading.Event(), threading.Event()
+
+    def loaded_slowly(path: Path, *, thorough: bool = False) -> Matcher:
+        if thorough:
+            loading.set()
+            assert go_on.wait(30)
+        return load(path, thorough=thorough)
+
+    monkeypatch.setattr(Matcher, "load", loaded_slowly)
+    champion = Champion(bundles.current_bundle, every=0.02)
+    champion.start()
+    switch_to(bundles, first)
+    assert loading.wait(30)
+    began = time.monotonic()
+    champion.close()
+    assert time.monotonic() - began < 5
+    go_on.set()
+    champion._thread.join(30)
+    assert champion.matcher is None and champion.state.model_version == second
+
+
 def test_a_damaged_file_of_new_deals_is_told_and_passed_over(bundles: Settings) -> None:
     bundles.new_deals_dir.mkdir()
     (bundles.new_deals_dir / "29990101t000000000000.parquet").write_bytes(b"half")
