@@ -12,6 +12,7 @@ is removed. Many new deals would cost the service memory: `score` then writes th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from flows.warehouse import Warehouse
 MOST = 20_000
 """From so many deals on that a bundle lacks, `score` writes it anew."""
 _NAME = "%Y%m%dt%H%M%S%f"
+_FILE = re.compile(r"\d{8}t\d{12}\.parquet")
 _VERSION_TIME = "coalesce({0}updated_at, {0}created_at, timestamp '1970-01-01 00:00:00')"
 
 
@@ -69,7 +71,7 @@ def files_in(directory: Path, since: datetime | None = None) -> list[Path]:
     """The files in a directory that hold deals ingested after `since`, oldest first."""
     if not directory.is_dir():
         return []
-    files = [path for path in sorted(directory.glob("*.parquet")) if path.name[:1] != "."]
+    files = [path for path in sorted(directory.iterdir()) if _FILE.fullmatch(path.name)]
     return [path for path in files if since is None or _newest_in(path) > since]
 
 

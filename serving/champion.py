@@ -15,6 +15,8 @@ to the next bundle, for a week.
 from __future__ import annotations
 
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -31,8 +33,8 @@ from serving.matcher import Matcher
 
 EVERY = 1.0
 """Seconds between two looks."""
-TRIED_AGAIN_AFTER = timedelta(minutes=1)
-"""A refused bundle, unless it changes before."""
+TRIED_AGAIN_AFTER = 60.0
+"""Seconds until a refused bundle is tried again, unless it changes before."""
 CLOSING_SECONDS = 1.0
 """For how long the end waits for a bundle that is being loaded."""
 REMEMBERED_FOR = timedelta(days=7)
@@ -79,7 +81,7 @@ class Champion:
         self._matcher: Matcher | None = None
         self._identity: Identity | None = None
         self._refused: Identity | None = None
-        self._tried_at = datetime.min
+        self._tried_at = float("-inf")
         self._taken_in: set[str] = set()
         self._state = ChampionState()
         self._ending = threading.Event()
@@ -127,25 +129,25 @@ class Champion:
             try:
                 self.look()
             except Exception as error:  # Whatever it is, the bundle that answers keeps answering.
-                self._set(new_deals_error=f"{type(error).__name__}: {error}")
+                self._set(new_deals_error=_told(error))
 
     def _load(self, identity: Identity | None) -> None:
-        now = _now()
-        state = self._state
-        if identity is not None and identity == self._refused and state.refused_since is not None:
-            if now - self._tried_at < TRIED_AGAIN_AFTER:
+        now, older = _now(), self._matcher
+        since = self._state.refused_since
+        if identity is not None and identity == self._refused and since is not None:
+            if time.monotonic() - self._tried_at < TRIED_AGAIN_AFTER:
                 return
-        self._refused, self._tried_at = identity, now
+        self._refused, self._tried_at = identity, time.monotonic()
         taken_in: set[str] = set()
         try:
             # The first one has to answer soon; a later one can be read from end to end meanwhile.
-            matcher = Matcher.load(self._current, thorough=self._matcher is not None)
+            matcher = Matcher.load(self._current, thorough=older is not None)
             self._take_in(matcher, taken_in)
-            if self._matcher is not None:
-                matcher.remember_from(self._matcher, now - REMEMBERED_FOR)
-        except BundleError as error:
-            since = state.refused_since or now
-            self._set(refused=str(error), refused_since=since)
+            if older is not None:
+                matcher.remember_from(older, now - REMEMBERED_FOR)
+        except Exception as error:
+            # Whatever is wrong with it: the old one goes on.
+            self._set(refused=_told(error), refused_since=since or now)
             return
         if self._ending.is_set():
             return
@@ -162,6 +164,7 @@ class Champion:
     def _take_in(self, matcher: Matcher, taken_in: set[str]) -> None:
         """Add the new deals that a matcher lacks."""
         since = newest_change(matcher.info)
+        changes: dict[str, object] = {"new_deals_error": None}
         for path in files_in(self._new_deals, since):
             if path.name in taken_in:
                 continue
@@ -173,12 +176,14 @@ class Champion:
                 matcher.add_deals(deals)
             except FileNotFoundError:
                 continue  # A bundle that holds its deals was written, and it was removed.
-            except (OSError, pa.ArrowException, KeyError) as error:
-                self._set(new_deals_error=f"{path} can't be read: {error}")
+            except Exception as error:
+                # Whatever is wrong with it, the others are taken in.
+                changes["new_deals_error"] = f"{path} can't be read: {_told(error)}"
                 continue
             taken_in.add(path.name)
             if matcher is self._matcher:
-                self._set(new_deals=matcher.added, new_deals_error=None)
+                changes["new_deals"] = matcher.added
+        self._set(**changes)
 
     def _set(self, **changes: object) -> None:
         state = replace(self._state, **changes)  # type: ignore[arg-type]
@@ -195,6 +200,14 @@ def _identity(current: Path) -> Identity | None:
     except OSError:
         return None
     return str(path), status.st_ino, status.st_mtime_ns
+
+
+def _told(error: Exception) -> str:
+    """Of what nobody foresaw, its kind and place: its message may repeat a deal's values."""
+    if isinstance(error, (BundleError, OSError, pa.ArrowException)):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {place.filename}:{place.lineno}"
 
 
 def _now() -> datetime:

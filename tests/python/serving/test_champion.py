@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,12 +189,57 @@ def test_the_end_does_not_wait_for_a_bundle(
     assert champion.matcher is None and champion.state.model_version == second
 
 
+@pytest.mark.parametrize("name", ["match_weights.parquet", "sql/serving__words.sql"])
+def test_a_first_bundle_of_other_content_is_refused(bundles: Settings, name: str) -> None:
+    """Its checksums are looked at later: the first one has to answer soon."""
+    file = bundles.current_bundle / name
+    whole = file.read_bytes()
+    file.write_bytes(b"\xff" * len(whole))
+    with watching(bundles) as champion:
+        assert champion.matcher is None and champion.state.refused is not None
+        file.write_bytes(whole)
+        (bundles.current_bundle / "bundle.json").touch()
+        eventually(lambda: champion.matcher)
+
+
 def test_a_damaged_file_of_new_deals_is_told_and_passed_over(bundles: Settings) -> None:
     bundles.new_deals_dir.mkdir()
-    (bundles.new_deals_dir / "29990101t000000000000.parquet").write_bytes(b"half")
+    damaged = bundles.new_deals_dir / "29990101t000000000000.parquet"
+    damaged.write_bytes(b"half")
+    # Somebody's copy, whose name tells no time.
+    (bundles.new_deals_dir / "copy of 29990101t000000000000.parquet").write_bytes(b"half")
     with watching(bundles) as champion:
-        assert "29990101t000000000000.parquet" in str(champion.state.new_deals_error)
+        assert str(champion.state.new_deals_error).startswith(f"{damaged} can't be read")
         assert matcher_of(champion).match([DEAL])
+        damaged.unlink()
+        eventually(lambda: champion.state.new_deals_error is None)
+
+
+def test_a_deal_that_can_not_be_taken_in_holds_up_no_other_file(
+    bundles: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.new_deals_dir.mkdir()
+    add_deals = Matcher.add_deals
+
+    def fails_for_some(matcher: Matcher, deals: Any) -> None:
+        if "bad" in deals.column("deal_id").to_pylist():
+            raise ValueError("'Jane Roe' is no number")
+        add_deals(matcher, deals)
+
+    monkeypatch.setattr(Matcher, "add_deals", fails_for_some)
+    for day, deal_id in ((1, "bad"), (2, "a")):
+        raw = matcher_schema(bundles)
+        row = {**DEAL, "deal_id": deal_id, "_ingested_at": datetime(2999, 1, day)}
+        table = pa.Table.from_pylist([row], schema=raw)
+        pq.write_table(table, bundles.new_deals_dir / f"2999010{day}t000000000000.parquet")
+    with watching(bundles) as champion:
+        assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
+        error = str(champion.state.new_deals_error)
+        assert "29990101t" in error and "ValueError at" in error and "Jane" not in error
+
+
+def matcher_schema(settings: Settings) -> pa.Schema:
+    return Matcher.load(settings.current_bundle)._comparer.raw_schema
 
 
 def write_deals(path: Path, rows: list[dict[str, Any]]) -> Path:
