@@ -152,6 +152,9 @@ class Champion:
         if self._ending.is_set():
             return
         self._matcher, self._identity, self._taken_in = matcher, identity, taken_in
+        if older is not None:
+            # What was asked meanwhile.
+            matcher.remember_from(older, now - REMEMBERED_FOR)
         self._refused = None
         self._set(
             model_version=matcher.info.model_version,

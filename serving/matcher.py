@@ -243,12 +243,15 @@ class Matcher:
         """Remember what another matcher does, unless it was asked about before (UTC, no zone).
 
         What is known by now is left out: the bundle was written, or deals were added, after that.
+        Called again, it takes over what the other one has remembered since.
         """
         with older._remembering:
             remembered = list(older._remembered)
+        with self._remembering:
+            here = {id(raw) for raw in self._remembered}
         for raw in remembered:
             (asked_at,) = raw.column(INGESTED_AT).slice(0, 1).to_pylist()
-            if asked_at >= since:
+            if asked_at >= since and id(raw) not in here:
                 self._remember(raw, None)
 
     def _remember(self, raw: pa.Table, incoming: Incoming | None) -> None:
@@ -266,12 +269,12 @@ class Matcher:
             self._comparer.add(incoming or self._comparer.take_in(raw), asked=True)
             with self._remembering:
                 self._remembered.append(raw)
-
-    def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
-        now = datetime.now(UTC).replace(tzinfo=None)
                 self._deals_remembered += raw.num_rows
                 while self._deals_remembered > MOST_ASKED:
                     self._deals_remembered -= self._remembered.popleft().num_rows
+
+    def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
+        now = datetime.now(UTC).replace(tzinfo=None)
         return pa.table(
             {
                 field.name: pa.array(

@@ -164,6 +164,27 @@ def test_remembered_deals_go_over_to_the_next_bundle(bundles: Settings) -> None:
         assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
 
 
+def test_a_deal_that_is_remembered_while_a_bundle_is_loaded_goes_over(
+    bundles: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = bundle_versions(bundles)
+    take_over = Matcher.remember_from
+    other = {**DEAL, "deal_id": "other"}
+
+    def taken_over(matcher: Matcher, older: Matcher, since: datetime) -> None:
+        take_over(matcher, older, since)
+        if "other" not in found(champion, {**DEAL, "deal_id": "b"}):
+            older.match([other], remember=True)
+
+    with watching(bundles) as champion:
+        matcher_of(champion).match([DEAL], remember=True)
+        monkeypatch.setattr(Matcher, "remember_from", taken_over)
+        switch_to(bundles, first)
+        eventually(partial(answers, champion, first))
+        assert found(champion, {**DEAL, "deal_id": "b"}) == {"a", "other"}
+        assert matcher_of(champion).added == 2
+
+
 def test_the_end_does_not_wait_for_a_bundle(
     bundles: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
