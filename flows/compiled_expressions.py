@@ -108,14 +108,27 @@ def _arithmetic(sign: str, *, whole: bool = False) -> _Make:
         only(node, "this", "expression", "typed", "safe")
         left, right = compiler.value(node.this), compiler.value(node.expression)
         types = {left.type, right.type}
+        fails = sign in _PARTIAL and not _is_never_zero(node.expression)
         if types == {INT} and sign != "/":
-            return compiler.call(f"{{0}} {sign} {{1}}", INT, left, right)
+            return compiler.call(f"{{0}} {sign} {{1}}", INT, left, right, fails=fails)
         if types == {INT} or (FLOAT in types and types <= {INT, FLOAT, NUMBER} and not whole):
             left, right = (compiler.as_type(one, FLOAT, node) for one in (left, right))
-            return compiler.call(f"{{0}} {sign} {{1}}", FLOAT, left, right)
+            return compiler.call(f"{{0}} {sign} {{1}}", FLOAT, left, right, fails=fails)
         raise unsupported(node)
 
     return make
+
+
+_PARTIAL = ("/", "<<", ">>")
+"""What Python refuses of some right operands: 0, or less than 0."""
+
+
+def _is_never_zero(node: exp.Expr) -> bool:
+    """A number above 0, or NULL in place of 0."""
+    if isinstance(node, exp.Nullif):
+        node = node.expression
+        return isinstance(node, exp.Literal) and not node.is_string and float(node.this) == 0
+    return isinstance(node, exp.Literal) and not node.is_string and float(node.this) > 0
 
 
 def _mod(compiler: Compiler, node: exp.Mod) -> Value:
@@ -338,11 +351,17 @@ def _cast(compiler: Compiler, node: exp.Cast) -> Value:
         return compiler.call(f"float_of_decimal({{0}}, {value.type.scale})", FLOAT, value)
     if (value.type, to) not in codes:
         raise unsupported(node)
-    return compiler.call(codes[value.type, to], to, value)
+    fails = value.type == STRING or (value.type, to) == (FLOAT, INT)
+    return compiler.call(codes[value.type, to], to, value, fails=fails)
 
 
-def _simple(code: str, result: Type, *operands: tuple[str, Type], allowed: str = "") -> _Make:
-    """A function of arguments of these names and types, NULL where one of them is."""
+def _simple(
+    code: str, result: Type, *operands: tuple[str, Type], allowed: str = "", fails: bool = False
+) -> _Make:
+    """A function of arguments of these names and types, NULL where one of them is.
+
+    fails: for some of their values.
+    """
 
     def make(compiler: Compiler, node: exp.Expr) -> Value:
         only(node, *(name for name, _ in operands), *allowed.split())
@@ -354,9 +373,21 @@ def _simple(code: str, result: Type, *operands: tuple[str, Type], allowed: str =
             values.append(compiler.as_type(compiler.value(of), type_, node))
             if values[-1].type == NULL:
                 raise unsupported(node)
-        return compiler.call(code, result, *values)
+        return compiler.call(code, result, *values, fails=fails)
 
     return make
+
+
+def _of_a_text(make: _Make) -> _Make:
+    """A function whose second argument is a text that is written out, and not empty."""
+
+    def make_of_it(compiler: Compiler, node: exp.Expr) -> Value:
+        of = node.args.get("expression")
+        if not isinstance(of, exp.Literal) or not of.is_string or not of.this:
+            raise unsupported(node)
+        return make(compiler, node)
+
+    return make_of_it
 
 
 def _anonymous(code: str, result: Type, operand: Type) -> _Make:
@@ -392,14 +423,14 @@ def _log(compiler: Compiler, node: exp.Log) -> Value:
     if node.this.sql() != "10":
         raise unsupported(node)
     value = compiler.as_type(compiler.value(node.expression), FLOAT, node)
-    return compiler.call("log10({0})", FLOAT, value)
+    return compiler.call("log10({0})", FLOAT, value, fails=True)
 
 
 def _power(compiler: Compiler, node: exp.Pow) -> Value:
     base, power = (
         compiler.as_type(compiler.value(one), FLOAT, node) for one in (node.this, node.expression)
     )
-    return compiler.call("power({0}, {1})", FLOAT, base, power)
+    return compiler.call("power({0}, {1})", FLOAT, base, power, fails=True)
 
 
 def _length(compiler: Compiler, node: exp.Length) -> Value:
@@ -666,10 +697,10 @@ EXPRESSIONS: dict[type, _Make] = {
     exp.Cast: _cast,
     exp.Abs: _abs,
     exp.Round: _round,
-    exp.Ln: _simple("ln({0})", FLOAT, ("this", FLOAT)),
+    exp.Ln: _simple("ln({0})", FLOAT, ("this", FLOAT), fails=True),
     exp.Log: _log,
-    exp.Sqrt: _simple("sqrt({0})", FLOAT, ("this", FLOAT)),
-    exp.Floor: _simple("float(floor({0}))", FLOAT, ("this", FLOAT)),
+    exp.Sqrt: _simple("sqrt({0})", FLOAT, ("this", FLOAT), fails=True),
+    exp.Floor: _simple("floor({0})", FLOAT, ("this", FLOAT)),
     exp.Pow: _power,
     exp.DPipe: _concatenated,
     exp.Length: _length,
@@ -678,19 +709,21 @@ EXPRESSIONS: dict[type, _Make] = {
     exp.Trim: _trim,
     exp.Lower: _simple("lower({0})", STRING, ("this", STRING)),
     exp.Upper: _simple("upper({0})", STRING, ("this", STRING)),
-    exp.Replace: _simple(
-        "{0}.replace({1}, {2})",
-        STRING,
-        ("this", STRING),
-        ("expression", STRING),
-        ("replacement", STRING),
+    exp.Replace: _of_a_text(
+        _simple(
+            "{0}.replace({1}, {2})",
+            STRING,
+            ("this", STRING),
+            ("expression", STRING),
+            ("replacement", STRING),
+        )
     ),
     exp.MD5: _simple("md5({0})", STRING, ("this", STRING)),
     exp.Contains: _simple("{1} in {0}", BOOL, ("this", STRING), ("expression", STRING)),
     exp.StrPosition: _simple("{0}.find({1}) + 1", INT, ("this", STRING), ("substr", STRING)),
     exp.Levenshtein: _simple("edits({0}, {1})", INT, ("this", STRING), ("expression", STRING)),
-    exp.Split: _simple(
-        "{0}.split({1})", Type("list", STRING), ("this", STRING), ("expression", STRING)
+    exp.Split: _of_a_text(
+        _simple("{0}.split({1})", Type("list", STRING), ("this", STRING), ("expression", STRING))
     ),
     exp.RegexpReplace: _regexp_replace,
     exp.RegexpExtract: _regexp_extract,

@@ -182,6 +182,11 @@ def whole(number: float) -> int:
     return nearest
 
 
+def floor(number: float) -> float:
+    """floor(): of -0.0 it is -0.0."""
+    return math.copysign(math.floor(number), number)
+
+
 def round_whole(number: float) -> float:
     """round(): half away from 0."""
     size = abs(number)
@@ -192,8 +197,8 @@ def round_whole(number: float) -> float:
 def round_to(number: float, decimals: int) -> float:
     """round() to decimals, by way of a whole number of their units."""
     unit = math.pow(10.0, decimals)
-    rounded = round_whole(number * unit) / unit
-    return rounded if math.isfinite(rounded) else number
+    units = number * unit
+    return round_whole(units) / unit if math.isfinite(units) else number
 
 
 def integer_of(text: str) -> int:
@@ -251,7 +256,6 @@ def max_of_nullable(values: list[Any]) -> Any:
 
 FUNCTIONS: dict[str, Any] = {
     "date": date,
-    "floor": math.floor,
     "ln": math.log,
     "log10": math.log10,
     "power": math.pow,
@@ -260,8 +264,8 @@ FUNCTIONS: dict[str, Any] = {
         function.__name__: function
         for function in (
             *(lower, upper, strip_accents, trim, extracted, bytes_in, edits, md5, bits),
-            *(remainder, whole, round_whole, round_to, integer_of, float_of, float_of_decimal),
-            *(least, greatest, bit_or, sum_of_nullable, max_of_nullable),
+            *(remainder, whole, floor, round_whole, round_to, integer_of, float_of),
+            *(float_of_decimal, least, greatest, bit_or, sum_of_nullable, max_of_nullable),
         )
     },
 }

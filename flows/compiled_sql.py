@@ -176,9 +176,15 @@ class Compiler:
         closed = self.blocks.pop()
         self.blocks[-1].lines += [header, closed.lines]
 
-    def let(self, code: str, type_: Type, nullable: bool, level: int) -> Value:
-        """The expression in a variable, of the outermost loop in which it can be computed."""
-        target = level if self.blocks[level].loop != self.blocks[-1].loop else self.here
+    def let(
+        self, code: str, type_: Type, nullable: bool, level: int, *, fails: bool = False
+    ) -> Value:
+        """The expression in a variable, of the outermost loop in which it can be computed.
+
+        fails: not for every value, so that it stays where it is reached alone.
+        """
+        is_outside = self.blocks[level].loop != self.blocks[-1].loop and not fails
+        target = level if is_outside else self.here
         for block in self.blocks[: target + 1]:
             if code in block.known:
                 return block.known[code]
@@ -375,10 +381,11 @@ class Compiler:
                 others.append(condition)
         if not keys or (is_left and others):
             raise unsupported(join)
-        index = self._index(alias, right, [ours for _, ours in keys], own)
+        index, types = self._index(alias, right, [ours for _, ours in keys], own)
         wanted = [self.value(theirs) for theirs, _ in keys]
-        for value in wanted:
-            _hashable(value, join)
+        if types != [value.type for value in wanted]:
+            # DuckDB would convert one of both.
+            raise unsupported(join)
         key = f"({', '.join(value.code for value in wanted)},)"
         columns = right.columns
         if is_left:
@@ -399,8 +406,8 @@ class Compiler:
         right: _Relation,
         keys: Sequence[exp.Expr],
         conditions: Sequence[exp.Expr],
-    ) -> str:
-        """Emit, outside of all loops of this query, the rows by key; give the variable."""
+    ) -> tuple[str, list[Type]]:
+        """Emit, outside of all loops of this query, the rows by key; give variable and types."""
         index = self.name("index")
         outside = next(at for at, block in enumerate(self.blocks) if block is self._base())
         inner = self.blocks[outside + 1 :]
@@ -422,7 +429,7 @@ class Compiler:
         finally:
             self._sources = outer
             self.blocks += inner
-        return index
+        return index, [value.type for value in values]
 
     def _base(self) -> _Block:
         """The block in which this query's first loop is."""
@@ -547,8 +554,13 @@ class Compiler:
             raise UnsupportedSqlError(f"{len(found)} columns are called {table or '(any)'}.{name}")
         return found[0]
 
-    def call(self, code: str, type_: Type, *values: Value, nullable: bool = False) -> Value:
-        """An expression of values ({0}, {1}, ...) that is NULL where one of these is."""
+    def call(
+        self, code: str, type_: Type, *values: Value, nullable: bool = False, fails: bool = False
+    ) -> Value:
+        """An expression of values ({0}, {1}, ...) that is NULL where one of these is.
+
+        fails: see `let`.
+        """
         checked = [value.code for value in values if value.nullable]
         if any(not one.isidentifier() for one in checked):
             raise NeedsLinesError
@@ -557,7 +569,7 @@ class Compiler:
         if checked:
             missing = " or ".join(f"{one} is None" for one in dict.fromkeys(checked))
             text = f"None if {missing} else {text}"
-        return self.let(text, type_, nullable or bool(checked), level)
+        return self.let(text, type_, nullable or bool(checked), level, fails=fails)
 
     def as_type(self, value: Value, type_: Type, node: exp.Expr) -> Value:
         """The value where another type is wanted, as DuckDB converts without being asked."""

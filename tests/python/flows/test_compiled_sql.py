@@ -26,6 +26,7 @@ WORDS = pa.table(
         "i": pa.array([1, -2, None, 3, 0, 1]),
         "j": pa.array([2, 7, 5, None, 0, -1]),
         "x": pa.array([1.5, -0.3, None, 2.5, 0.49999999999999994, -1234567.00005]),
+        "z": pa.array([-0.0, 1e305, None, 1e16, 0.5, -1e-300]),
         "s": pa.array(["Ünïcode x", "", None, "abc abc", "e\u0301İΣς", "a\x00É|"]),
         "t": pa.array(["abc", "", "x", None, "eΙ", "A"]),
         "b": pa.array([True, False, None, True, False, None]),
@@ -48,7 +49,7 @@ EXPRESSIONS = [
     "mod(i, 2), bit_count(i), abs(i), abs(x), cast(i as float64), cast(round(x) as int64)",
     "least(i, j), greatest(i, j), least(x, i), greatest(x, 0.5, i), least(s, t), greatest(1, 2)",
     "coalesce(i, j), coalesce(i, 0), coalesce(x, 0.5), coalesce(s, t, ''), nullif(i, 1), nullif(s, '')",
-    "round(x), round(x * 100), round(x, 4), floor(x), sqrt(abs(x)), ln(1 + abs(x)), pow(10, floor(x))",
+    "round(z), round(z, 4), floor(z), round(x), round(x * 100), round(x, 4), floor(x), sqrt(abs(x)), ln(1 + abs(x)), pow(10, floor(x))",
     "log10(greatest(x, 0.001)), cast(x * 1 as int64), cast(m as float64), cast(i as string)",
     "case when i > 0 then 1 when j > 0 then 2 end, case when b then i else 0.5 * x end",
     "case when b or c then s when not b then 'no' else t end, case when true then i end",
@@ -86,6 +87,15 @@ QUERIES = [
     " from (select y.i as y_i, z.s as z_s from words as y inner join others as z on y.i = z.k) as p",
     "select o.k, w.i + 1 as n from others as o inner join (select i, b from words) as w"
     " on w.i = o.k and not w.b",
+    # What fails for some values is computed where it is reached alone.
+    "select case when w.x > 0 then ln(w.x) + sqrt(w.x) + log10(w.x) + pow(w.x, 0.5) else 0 end as n"
+    " from words as w cross join others as o",
+    "select ln(w.x) as n, 1 / w.j as m, o.k from words as w cross join others as o"
+    " where w.x > 0 and w.j <> 0",
+    "select list_transform(l, lambda v: case when j > 0 then v << j when j <> 0 then i / j else 0 end) as n"
+    " from words",
+    "select case when regexp_matches(w.t, '^[0-9]+$') then cast(w.t as int64) else 0 end as n"
+    " from words as w cross join others as o",
 ]
 REFUSED = [
     "select i from words order by i",
@@ -113,6 +123,11 @@ REFUSED = [
     "select regexp_matches(s, '\\bx') as n from words",
     "select regexp_matches(s, 'a+?b++') as n from words",
     "select substr(s, -2, 1) as n from words",
+    "select replace(s, t, 'x') as n from words",
+    "select replace(s, '', 'x') as n from words",
+    "select string_split(s, '') as n from words",
+    "select w.i from words as w inner join others as o on w.i = o.s",
+    "select w.i from words as w left join others as o on w.b = o.k",
     "select list_sort(l, 'desc') as n from words",
     "select list_filter(l, lambda v, p: p > 1) as n from words",
     "select list_select(l, [1]) as n from words",
