@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -62,8 +62,8 @@ class Matcher:
         self._model = model
         self._reasons = reasons
         self._remembering = threading.Lock()
-        self._remembered: deque[pa.Table] = deque()
-        self._deals_remembered = 0
+        # Raw rows, the last that was asked about last; tables would take ten times the room.
+        self._remembered: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     @classmethod
     def load(cls, path: Path, *, thorough: bool = False) -> Matcher:
@@ -246,13 +246,15 @@ class Matcher:
         Called again, it takes over what the other one has remembered since.
         """
         with older._remembering:
-            remembered = list(older._remembered)
-        with self._remembering:
-            here = {id(raw) for raw in self._remembered}
-        for raw in remembered:
-            (asked_at,) = raw.column(INGESTED_AT).slice(0, 1).to_pylist()
-            if asked_at >= since and id(raw) not in here:
-                self._remember(raw, None)
+            rows = list(older._remembered.values())
+        rows = [row for row in rows if row[INGESTED_AT] >= since and self._is_news(row)]
+        for at in range(0, len(rows), DEALS_AT_A_TIME):
+            some = rows[at : at + DEALS_AT_A_TIME]
+            self._remember(pa.Table.from_pylist(some, self._comparer.raw_schema), None)
+
+    def _is_news(self, row: Mapping[str, Any]) -> bool:
+        here = self._remembered.get(row["deal_id"])
+        return here is None or here[INGESTED_AT] < row[INGESTED_AT]
 
     def _remember(self, raw: pa.Table, incoming: Incoming | None) -> None:
         """Make deals known that were only asked about, unless they are known for good.
@@ -268,10 +270,11 @@ class Matcher:
         if raw.num_rows:
             self._comparer.add(incoming or self._comparer.take_in(raw), asked=True)
             with self._remembering:
-                self._remembered.append(raw)
-                self._deals_remembered += raw.num_rows
-                while self._deals_remembered > MOST_ASKED:
-                    self._deals_remembered -= self._remembered.popleft().num_rows
+                for row in raw.to_pylist():
+                    self._remembered[row["deal_id"]] = row
+                    self._remembered.move_to_end(row["deal_id"])
+                while len(self._remembered) > MOST_ASKED:
+                    self._remembered.popitem(last=False)
 
     def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
         now = datetime.now(UTC).replace(tzinfo=None)
