@@ -21,6 +21,7 @@ from flows.bigquery_jobs import Jobs
 from flows.contract import Table
 from flows.settings import Settings
 from flows.warehouse import utc_now
+from serving.sinks import ROWS_IN_GROUP
 
 SECONDS_BETWEEN_LOADS = 60.0
 """1,440 jobs a day from one process; with more processes, let each send less often."""
@@ -45,7 +46,8 @@ class BigQuerySink:
         jobs = self._connected()
         found = self._stamped(rows)
         file = io.BytesIO()
-        pq.write_table(found.cast(with_zones(found.schema)), file, compression="zstd")
+        zoned = found.cast(with_zones(found.schema))
+        pq.write_table(zoned, file, compression="zstd", row_group_size=ROWS_IN_GROUP)
         dataset = DatasetReference(str(jobs.credentials.database), self._table.schema)
         name = f"{self._table.name}_{batch_id}"
         jobs.load_once(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serving import sinks
 from serving.outbox import pack, unpack
 from serving.sinks import FileSink, write_file
 from tests.python.serving.rows import NOON, SCHEMA, counts, delivered, log_rows
@@ -58,3 +59,15 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     write_file(rows, path)
     assert pq.ParquetFile(path).read() == rows
+
+
+def test_a_large_batch_is_written_a_part_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet's writer holds all rows of a group in memory, beside those that it is given."""
+    monkeypatch.setattr(sinks, "ROWS_IN_GROUP", 4)
+    rows = pa.concat_tables([table(f"r{number}") for number in range(10)])
+    FileSink(tmp_path, SCHEMA, day_of="predicted_at").write("b1", rows)
+    (path,) = tmp_path.rglob("*.parquet")
+    assert pq.ParquetFile(path).metadata.num_row_groups == -(-rows.num_rows // 4)
+    assert delivered(tmp_path).num_rows == rows.num_rows
