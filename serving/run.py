@@ -127,6 +127,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Nothing is logged here: the signal may have come in the middle of a line of the log.
+        if not self.started:
+            # Nothing was accepted yet, and uvicorn would wait for the bundle that is being loaded.
+            os._exit(0)
         super().handle_exit(sig, frame)
         self._ending.begin()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -115,6 +118,33 @@ def test_a_signal_ends_it_in_time_with_everything_delivered(
         assert server.events("stopped")
     wanted = {request: max(compared, 1) for request, compared in load.answered.items()}
     assert logged(home) == wanted
+
+
+SLOW_START = """
+import sys, time
+from pathlib import Path
+from flows.settings import Settings
+from serving.champion import Champion
+from serving.run import run
+from serving.settings import ServingSettings
+
+def start(champion):
+    print("loading", flush=True)
+    time.sleep(60)
+
+Champion.start = start
+run(Settings(Path(sys.argv[1]), Path(sys.argv[2])), ServingSettings(port=0))
+"""
+
+
+def test_a_signal_while_the_first_bundle_is_loaded_ends_it_at_once(home: Settings) -> None:
+    command = [sys.executable, "-c", SLOW_START, str(home.home), str(PROJECT)]
+    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, cwd=PROJECT, env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(30) == 0 and time.monotonic() - began < 5
 
 
 def test_verdicts_outlive_the_process(home: Settings) -> None:
