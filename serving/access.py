@@ -48,7 +48,8 @@ class Access:
         if path == self._passed_on and not authorization:
             return INFRASTRUCTURE
         scheme, _, credentials = authorization.partition(" ")
-        key = credentials.strip()
+        # Bytes, of which HTTP knows no more: UTF-8, as a key in the environment is.
+        key = credentials.strip().encode("latin-1").decode("utf-8", "replace")
         if scheme.lower() == "basic" and method in ("GET", "HEAD") and path in PAGES:
             key = _password(key)
         elif scheme.lower() != "bearer":
