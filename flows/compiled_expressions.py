@@ -190,6 +190,8 @@ def _is(compiler: Compiler, node: exp.Is) -> Value:
     if not isinstance(node.expression, exp.Null):
         raise unsupported(node)
     value = compiler.value(node.this)
+    if not value.nullable:
+        return Value("False", BOOL, False, 0)
     return compiler.let(f"{value.code} is None", BOOL, False, value.level)
 
 
@@ -563,20 +565,22 @@ def _concatenated(compiler: Compiler, node: exp.DPipe) -> Value:
 
 
 def _bracket(compiler: Compiler, node: exp.Bracket) -> Value:
-    """An element by a number; sqlglot counts from 0."""
-    (place,) = node.expressions
+    """An element by a number."""
     named = _named_by_list(compiler, node)
     if named is not None:
         return named
     listed = compiler.value(node.this)
+    # sqlglot counts from 0, but not where it takes the list for something else.
+    (place,) = exp.apply_index_offset(node.this, node.expressions, 1, "duckdb")
     if (
         listed.type.element is None
         or not isinstance(place, exp.Literal)
         or not place.this.isdecimal()
+        or int(place.this) < 1
         or node.args.get("offset")
     ):
         raise unsupported(node)
-    at = int(place.this)
+    at = int(place.this) - 1
     code = f"({{0}}[{at}] if len({{0}}) > {at} else None)"
     return compiler.call(code, listed.type.element, listed, nullable=True)
 

@@ -354,7 +354,7 @@ class Compiler:
         row = self.name("value")
         code = f"({values.code} or ())" if values.nullable else values.code
         with self.block(f"for {row} in {code}:", loop=True):
-            column = Column(name.name, values.type.element, False)
+            column = Column(name.name, values.type.element, values.type.scale == NULLS)
             self._sources.append(_Source(unnest.alias, (column,), row, self.here, True))
             yield
 
@@ -612,12 +612,12 @@ class Compiler:
             return self._each_of_nullable(node, listed, body, keeps, key)
         result = self.name("v")
         name = body.expressions[0].name
-        element = listed.type.element
+        element, has_nulls = listed.type.element, listed.type.scale == NULLS
         one = self.name("x")
         try:
             self.blocks.append(_Block(len(self.blocks), inline=True))
             try:
-                with self.parameter(name, Value(one, element, False, self.here)):
+                with self.parameter(name, Value(one, element, has_nulls, self.here)):
                     value = self.value(body.this)
             finally:
                 self.blocks.pop()
@@ -628,7 +628,7 @@ class Compiler:
             self.line(f"{result} = []")
             with (
                 self.block(f"for {one} in {listed.code}:", loop=True),
-                self.parameter(name, Value(one, element, False, self.here)),
+                self.parameter(name, Value(one, element, has_nulls, self.here)),
             ):
                 value = self.value(body.this)
                 if keeps:

@@ -66,6 +66,9 @@ EXPRESSIONS = [
     "list_max(list_transform(w, lambda v: case when contains(s, v) then length(v) end))",
     "list_sum(list_transform(l, lambda v: case when v > 1 then v end)), list_transform(w, lambda v: v || t)",
     "list_filter(l, lambda v: list_contains(list_transform(l, lambda u: u - 1), v)), [s, t][1], [s][2]",
+    "list_transform(list_transform(l, lambda v: case when v > 1 then v end), lambda v: v + i)",
+    "list_filter(list_transform(l, lambda v: nullif(v, 3)), lambda v: v is null or v > i)",
+    "w[1], w[2], (w || w)[1], (w || w)[2], (l || l)[1], coalesce(w || w, w)[2], string_split(s, ' ')[1]",
     "list_bit_or(l), l || [3], w || ['x'], w || w, list_transform([l], lambda v: len(v))[1]",
     "list_select(l, list_filter(range(1, len(l) + 1), lambda place: list_position(l, l[place]) = place))",
     "list_transform([w || w], lambda v: list_select(v, list_filter(range(1, len(v) + 1),"
@@ -80,6 +83,7 @@ QUERIES = [
     "select w.i, o.s from words as w left join others as o on w.i = o.k and o.s <> 'uno'",
     "select w.i, o.k from words as w cross join others as o where o.k > w.i",
     "select i, v from words cross join unnest(l) as u (v) where v > 0",
+    "select v, v + i as n from words cross join unnest(list_transform(l, lambda v: nullif(v, 3))) as u (v)",
     "select b, sum(i) as n, bit_or(j) as m, sum(case when i > 0 then 1 else 0 end) as p from words group by b",
     "select b, list_sort(coalesce(list(coalesce(k.s, '')) filter (where k.s <> 'uno'), [])) as n"
     " from words inner join others as k on words.i = k.k group by b",
@@ -131,6 +135,9 @@ REFUSED = [
     "select list_sort(l, 'desc') as n from words",
     "select list_filter(l, lambda v, p: p > 1) as n from words",
     "select list_select(l, [1]) as n from words",
+    "select l[0] as n from words",
+    "select (l || l)[0] as n from words",
+    "select l[-1] as n from words",
     "select list_select(l, list_filter(range(1, len(l) + 1), lambda place: list_position(w, 'a') = place)) as n"
     " from words",
     "select list_bit_or(list_transform(l, lambda v: case when v > 1 then v end)) as n from words",
