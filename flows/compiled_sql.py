@@ -6,8 +6,8 @@ tuples, with what several columns share computed once. It knows the constructs t
 consists of, with DuckDB's meaning, and refuses all others: `compile_query` raises
 UnsupportedSqlError, so that no query ever means something else here.
 
-Limits, which the matching SQL keeps to: lists hold no NULL where a query reads them, floats are
-finite, divisors are not 0, and integers do not overflow (they are unbounded here).
+Limits, which the matching SQL keeps to: the lists of a relation hold no NULL, floats are finite,
+divisors are not 0, and integers do not overflow (they are unbounded here).
 """
 
 from __future__ import annotations
