@@ -24,15 +24,30 @@
     {%- endfor %}
 {%- endmacro %}
 
-{# The table of what the rows that are there already were made by, `int_pairs__definition`; none before it was
-   built, and where everything is being made anew. Its node tells where it is: a `ref` would have it built
-   before whoever asks. #}
-{% macro known_definition() %}
-    {% if not execute or flags.FULL_REFRESH %}
+{# The relation of a model; none before it was built. Its node tells where it is: a `ref` would have it built before
+   whoever asks. #}
+{% macro built_relation(name) %}
+    {% if not execute %}
         {{ return(none) }}
     {% endif %}
-    {% set node = graph.nodes['model.onedeal.int_pairs__definition'] %}
+    {% set node = graph.nodes['model.onedeal.' ~ name] %}
     {{ return(load_relation(
         api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)
     )) }}
 {% endmacro %}
+
+{# The table of what the rows that are there already were made by; none where everything is being made anew. #}
+{% macro known_definition() %}
+    {{ return(none if flags.FULL_REFRESH else built_relation('int_pairs__definition')) }}
+{% endmacro %}
+
+{# Pre-hook: empty the table of the model of that name, where this one is built from nothing. What was made of its rows
+   before is not to stay beside what comes of the new ones, should the build be killed or fail in between. #}
+{% macro empty_when_built_anew(name) -%}
+    {%- set relation = none if is_incremental() else built_relation(name) -%}
+    {% if relation -%}
+    delete from {{ relation }} where true
+    {%- else -%}
+    select 1
+    {%- endif %}
+{%- endmacro %}

@@ -1,7 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy=append()) }}
 
--- Written by a full build alone, and last: one that was killed before leaves the old definition, and the next run
--- is told to build anew.
+-- Written by a full build alone, and last. What was here goes when it begins (`empty_when_built_anew`): after one
+-- that was killed, the next run is told to build anew.
 -- depends_on: {{ ref('int_pairs__compared') }}
 -- depends_on: {{ ref('int_deals__best_matches') }}
 with

@@ -1,6 +1,7 @@
 {{ config(
     incremental_strategy=append(),
     on_schema_change='fail',
+    pre_hook='{{ empty_when_built_anew("int_pairs__definition") }}',
     cluster_by=['word'],
 ) }}
 

@@ -1,7 +1,7 @@
 {{ config(
     incremental_strategy=append(),
     on_schema_change='fail',
-    pre_hook='{{ delete_superseded_deals() }}',
+    pre_hook=['{{ empty_when_built_anew("int_pairs__definition") }}', '{{ delete_superseded_deals() }}'],
     partition_by=partition_by_day('changed_at'),
     cluster_by=['deal_id'],
 ) }}

@@ -1,5 +1,6 @@
 -- Each row returned is a part of the matching (its SQL, or a variable in it) that is no longer what the deals, keys
--- and pairs in the tables were made by. Run `dbt build --full-refresh`, then `onedeal retrain --force`.
+-- and pairs in the tables were made by, or one of which nothing is known, since a full build was killed. Run
+-- `dbt build --full-refresh`, then `onedeal retrain --force`.
 
 -- depends_on: {{ source('crm', 'raw_deals') }}
 with

@@ -166,6 +166,24 @@ def test_another_definition_stops_a_run(tmp_path: Path) -> None:
         dbt.build("the pairs", PAIRS)
 
 
+@pytest.mark.parametrize("last_built", ["stg_crm__deals", "int_deals__token_statistics"])
+def test_a_killed_full_build_stops_the_next_run(tmp_path: Path, last_built: str) -> None:
+    """Deals that are there no more would stay in the pairs, and one word would have two codes."""
+    settings = Settings(tmp_path / "home", PROJECT)
+    settings.home.mkdir()
+    at = datetime(2026, 6, 1)
+    land(settings, [random_deal(random.Random(1), deal, at) for deal in range(20)], at)
+    dbt = Dbt(settings, VARS)
+    dbt.build("the pairs", PAIRS)
+    before = features(settings)
+    dbt.build("a part of everything", [last_built], full_refresh=True)
+    with pytest.raises(DbtFailed, match=r"a full build was killed.*dbt build --full-refresh"):
+        dbt.build("the pairs", PAIRS)
+    dbt.build("everything", PAIRS, full_refresh=True)
+    dbt.build("the pairs", PAIRS)
+    assert features(settings) == before
+
+
 def test_a_feature_without_words_stops_a_run(tmp_path: Path) -> None:
     project = tmp_path / "project"
     for folder in ("analyses", "macros", "models", "tests"):
