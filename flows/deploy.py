@@ -272,10 +272,18 @@ def needs_scoring(settings: Settings, champion: str) -> bool:
     if scored != champion:
         return True
     with open_warehouse(settings) as warehouse:
-        return not warehouse.exists("review_queue") or bool(
+        if not warehouse.exists("review_queue"):
+            return True
+        scores, pairs = warehouse.name("deal_predictions"), warehouse.name("int_pairs__compared")
+        return bool(
             warehouse.query(
-                f"select 1 as one from {warehouse.name('deal_predictions')} "
-                "where model_version is distinct from ? limit 1",
+                f"""
+                select 1 as one from {scores} where model_version is distinct from ?
+                union all
+                -- A full build that came no further than the pairs.
+                select 1 as one from {pairs} where not exists (select 1 from {scores})
+                limit 1
+                """,
                 (champion,),
             )
         )

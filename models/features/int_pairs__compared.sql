@@ -2,7 +2,10 @@
     materialized='incremental',
     incremental_strategy=append(),
     on_schema_change='fail',
-    pre_hook='{{ delete_changed_pairs("int_deals__candidate_pairs") }}',
+    pre_hook=[
+        '{{ empty_when_built_anew("deal_predictions") }}',
+        '{{ delete_changed_pairs("int_deals__candidate_pairs") }}',
+    ],
     partition_by=partition_by_day('changed_at'),
     cluster_by=['deal_id_a', 'deal_id_b'],
 ) }}

@@ -17,6 +17,7 @@ import pytest
 from flows.contract import load_contract
 from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
+from flows.deploy import needs_scoring
 from flows.errors import DbtFailed
 from flows.evaluate import evaluate
 from flows.ingest import ingest_deals
@@ -311,3 +312,23 @@ def test_a_deal_that_only_leaves_has_its_partners_scored_anew(
     anew = [row["probability"] for row in predictions(settings)]
     assert anew == pytest.approx([row["probability"] for row in scored], rel=1e-12)
     assert any(before[row["pair_id"]]["probability"] != row["probability"] for row in scored)
+
+
+def test_pairs_that_a_failed_full_build_made_anew_are_scored_anew(
+    home_at: Callable[[str], Settings],
+) -> None:
+    settings = home_at("second")
+    before = {row["pair_id"]: row["probability"] for row in predictions(settings)}
+    version = predictions(settings)[0]["model_version"]
+    assert not needs_scoring(settings, version)
+    dbt = Dbt(settings)
+    # All words have other weights then. A training fails, say, and nothing after it is built.
+    dbt.build("the pairs anew", PAIRS, full_refresh=True)
+    assert needs_scoring(settings, version)
+    score(settings)
+    assert not needs_scoring(settings, version)
+    scored = {row["pair_id"]: row["probability"] for row in predictions(settings)}
+    dbt.build("score everything", ["deal_predictions"], full_refresh=True)
+    anew = {row["pair_id"]: row["probability"] for row in predictions(settings)}
+    assert scored == pytest.approx(anew, rel=1e-12)
+    assert scored.keys() == before.keys() and scored != pytest.approx(before, rel=1e-6)
