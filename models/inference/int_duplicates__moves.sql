@@ -84,13 +84,27 @@ continued as (
 
 ),
 
-living as (
+-- Names of groups that live, or that ended when the deal of that name had left them: another one with the name would
+-- be taken for it.
+taken as (
 
     select distinct group_id from members
+    {% if is_incremental() %}
+    union distinct
+
+    select from_group_id as group_id from {{ this }}
+
+    where from_group_id is not null
+
+    group by from_group_id
+
+    having max(revision) > coalesce(max(case when deal_id = from_group_id then revision end), 0)
+    {% endif %}
 
 ),
 
--- A new group is named after its first deal, or, where a group of that name lives, after the revision too.
+-- A new group is named after its first deal, or, where that is no name to take, after the revision too. A tilde in the
+-- deal_id counts as such: a name is either without one, or ends in one and the revision that made it.
 named as (
 
     select
@@ -98,7 +112,7 @@ named as (
         coalesce(
             continued.group_id,
             case
-                when living.group_id is null then clusters.cluster
+                when taken.group_id is null and strpos(clusters.cluster, '~') = 0 then clusters.cluster
                 else clusters.cluster || '~' || cast(revisions.revision as string)
             end
         ) as group_id
@@ -106,7 +120,7 @@ named as (
     from clusters
     cross join revisions
     left join continued on clusters.cluster = continued.cluster
-    left join living on clusters.cluster = living.group_id
+    left join taken on clusters.cluster = taken.group_id
 
 ),
 

@@ -421,6 +421,27 @@ def test_ids_stay_with_their_deals(days: list[list[list[str]]]) -> None:
     assert_changes_add_up(history, states)
 
 
+def test_a_new_group_takes_the_id_of_no_other() -> None:
+    """Though a deal_id is what a group is called after another deal and the revision."""
+    for known in (True, False):
+        history = Days(ON_DUCKDB)
+        history.day(["abcde", ["a~2", "x"]] if known else ["abcde"])
+        found = history.day(["ab", "cde", ["a~2", "x"]])
+        assert set(found.values()) == {frozenset("ab"), frozenset("cde"), frozenset(["a~2", "x"])}
+
+
+def test_an_id_comes_back_with_its_deals_and_to_no_others() -> None:
+    history = Days(ON_DUCKDB)
+    assert history.day(["ab", "mn"]) == {"a": frozenset("ab"), "m": frozenset("mn")}
+    history.day(["mn"])
+    assert history.day(["ab", "mn"]) == {"a": frozenset("ab"), "m": frozenset("mn")}
+    # The first deal leaves the group, which then ends without it.
+    assert history.day(["abc", "mn"])["a"] == frozenset("abc")
+    assert history.day(["bc", "mn"])["a"] == frozenset("bc")
+    history.day(["mn"])
+    assert history.day(["ad", "mn"]) == {"a~7": frozenset("ad"), "m": frozenset("mn")}
+
+
 def assert_changes_add_up(history: Days, states: list[dict[str, frozenset[str]]]) -> None:
     """The log tells each day's groups from those of the day before."""
     distinct = [b for a, b in itertools.pairwise(states) if a != b]
