@@ -210,9 +210,9 @@ def _write_index(
 
 
 def read_definition(warehouse: Warehouse) -> dict[str, str]:
-    """By which SQL the warehouse's deals, keys and pairs were made: a digest of each part's.
+    """By which SQL, and which full build, the warehouse's deals, keys and pairs were made, by part.
 
-    Empty where the table that says so was not built yet.
+    Empty where the table that says so was not built yet, or a full build was killed.
     """
     if not warehouse.exists(DEFINITION):
         return {}

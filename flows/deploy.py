@@ -246,14 +246,15 @@ def refresh_bundle(settings: Settings, dbt: Dbt) -> bool:
     """Write the champion's bundle anew where it is out of date, and say whether it was.
 
     It is where it lacks many deals, which the tables that dbt builds have to hold, or where these
-    were made by another definition than its own. What an ingest did not make known to the service
-    is made up for. Raises as `make_bundle` does.
+    were made by another definition than its own, or by a full build since. Not while there is none,
+    after a full build that was killed. What an ingest did not make known to the service is made up
+    for. Raises as `make_bundle` does.
     """
     with open_warehouse(settings) as warehouse:
         publish_new_deals(settings, warehouse)
         crowned = ledger.champion(ledger.read(warehouse))
         definition = bundle.read_definition(warehouse)
-    if crowned is None:
+    if crowned is None or not definition:
         return False
     info = bundle.read_manifest(bundle.bundle_path(settings, crowned.model_version))
     if info.definition == definition and deals_beside(settings, info) < MOST_NEW_DEALS:

@@ -4,6 +4,7 @@
     on_schema_change='fail',
     pre_hook=[
         '{{ empty_when_built_anew("deal_predictions") }}',
+        '{{ empty_when_built_anew("served_predictions") }}',
         '{{ delete_changed_pairs("int_deals__candidate_pairs") }}',
     ],
     partition_by=partition_by_day('changed_at'),

@@ -12,13 +12,26 @@ definition as (
 
 ),
 
-final as (
+-- Tells this build's tables from those of another one, by which words have other weights, and deals may be gone.
+parts as (
 
     select
         part,
         digest
 
     from definition
+
+    union all
+
+    select
+        'build' as part,
+        '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S.%f") }}' as digest
+
+),
+
+final as (
+
+    select * from parts
 
     {% if is_incremental() %}
     limit 0

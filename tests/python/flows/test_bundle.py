@@ -36,9 +36,10 @@ from flows.bundle_index import (
     WORDS,
     Rows,
 )
-from flows.bundle_matching import check_queries
+from flows.bundle_matching import Comparer, check_queries
 from flows.dbt import Dbt
 from flows.errors import BundleError
+from flows.score import PAIRS, score
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
 
@@ -248,6 +249,24 @@ def test_a_bundle_of_other_rules_is_written_anew(settings: Settings) -> None:
     manifest.write_text(json.dumps({**document, "definition": other}), encoding="utf-8")
     assert deploy.refresh_bundle(settings, dbt)
     assert read_bundle(manifest.parent).definition == document["definition"]
+    assert not deploy.refresh_bundle(settings, dbt)
+
+
+def test_a_bundle_follows_a_full_build(settings: Settings) -> None:
+    """Which was made because of deals that are to go, say."""
+    with open_warehouse(settings) as warehouse:
+        rows = warehouse.query("select deal_id from onedeal.duplicate_groups limit 1")
+        gone = rows[0]["deal_id"]
+        warehouse.execute("delete from onedeal_raw.raw_deals where deal_id = ?", (gone,))
+    assert Comparer(settings.current_bundle).knows([gone])
+    dbt = Dbt(settings)
+    dbt.build("all pairs anew", PAIRS, full_refresh=True)
+    score(settings)
+    assert not Comparer(settings.current_bundle).knows([gone])
+    assert not deploy.refresh_bundle(settings, dbt)
+    with open_warehouse(settings) as warehouse:
+        warehouse.execute("delete from onedeal.int_pairs__definition")
+    # As when a full build was killed, which left tables that do not fit together.
     assert not deploy.refresh_bundle(settings, dbt)
 
 
