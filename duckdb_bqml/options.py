@@ -13,7 +13,7 @@ boosted trees models". Names and choices are taken in any case. Three groups sta
 * unknown: refused by name, with the list of known ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ class ModelOptions:
     """What both model types take.
 
     `class_weights` maps a class, as text, to its weight, where BigQuery takes an array of structs.
-    `data_split_eval_fraction` is used by `random`, and by `auto_split` from 500 rows to 50,000.
+    `data_split_eval_fraction` is used by `random`, which without it is `auto_split`.
     """
 
     model_type: str
@@ -198,15 +198,28 @@ def parse_options(given: Mapping[str, Any]) -> LogisticOptions | BoostedTreeOpti
                 f"{model_type} has no option {name!r}; it has "
                 f"{', '.join(sorted(known.keys() | _WITHOUT_INFLUENCE))}"
             )
+    if values.get("data_split_method") == "random" and "data_split_eval_fraction" not in values:
+        # Without a fraction, BigQuery splits it like that.
+        values["data_split_method"] = "auto_split"
     options = cls(**values)
-    _check_together(options)
+    _check_together(options, values.keys())
     return options
 
 
-def _check_together(options: ModelOptions) -> None:
+def _check_together(options: ModelOptions, given: Collection[str]) -> None:
     """Refuse options that contradict one another."""
     if options.auto_class_weights and options.class_weights:
         raise OptionError("auto_class_weights excludes class_weights: keep one of them")
+    if isinstance(options, BoostedTreeOptions) and options.instance_weight_col:
+        for name in ("auto_class_weights", "class_weights"):
+            if getattr(options, name):
+                raise OptionError(f"{name} excludes instance_weight_col: keep one of them")
+    if isinstance(options, LogisticOptions) and "learn_rate" in given:
+        if options.learn_rate_strategy != "constant":
+            raise OptionError(
+                "learn_rate needs learn_rate_strategy 'constant', not "
+                f"{options.learn_rate_strategy!r}"
+            )
     if options.data_split_method == "custom" and not options.data_split_col:
         raise OptionError(
             "data_split_method 'custom' needs data_split_col, a BOOL column of the training "

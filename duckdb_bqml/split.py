@@ -18,6 +18,7 @@ from duckdb_bqml.options import ModelOptions
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
+AUTO_SHARE = 0.2
 _NULL_WORD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -34,7 +35,7 @@ def split(
 ) -> tuple[Positions, Positions]:
     """Positions of the training rows and of the evaluation rows, of rows in canonical order.
 
-    `auto_split` keeps no evaluation rows under 500 rows, a share up to 50,000 and 10,000 rows
+    `auto_split` keeps no evaluation rows under 500 rows, a fifth up to 50,000 and 10,000 rows
     above. With `custom`, `split_column` (a BOOL column) is TRUE or NULL for evaluation rows.
     """
     method = options.data_split_method
@@ -46,7 +47,8 @@ def split(
     elif method == "auto_split" and count > 50_000:
         kept = 10_000
     else:
-        kept = round(options.data_split_eval_fraction * count)
+        share = options.data_split_eval_fraction if method == "random" else AUTO_SHARE
+        kept = round(share * count)
     return np.arange(kept, count), np.arange(kept)
 
 

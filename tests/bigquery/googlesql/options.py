@@ -137,6 +137,11 @@ _CHOICES = {
     "tree_method": {"AUTO", "EXACT", "APPROX", "HIST"},
     "xgboost_version": {"0.9", "1.1"},
 }
+_EXCLUSIVE = [
+    ("auto_class_weights", "class_weights"),
+    ("auto_class_weights", "instance_weight_col"),
+    ("class_weights", "instance_weight_col"),
+]
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 
@@ -181,6 +186,12 @@ def _model_faults(given: dict[str, Any]) -> Iterator[str]:
         # None is an expression, such as HPARAM_RANGE, which the analyser has checked.
         if value is not None and not _is_valid(name, value):
             yield f"Invalid value {value!r} for option {name}."
+    for name, other in _EXCLUSIVE:
+        if all(given.get(one, False) is not False for one in (name, other)):
+            yield f"Option {name} can't be given with {other}."
+    strategy = str(given.get("learn_rate_strategy") or "LINE_SEARCH").upper()
+    if "learn_rate_strategy" in allowed and "learn_rate" in given and strategy != "CONSTANT":
+        yield f"Option learn_rate can't be given with learn_rate_strategy {strategy}."
 
 
 def _is_valid(name: str, value: Any) -> bool:

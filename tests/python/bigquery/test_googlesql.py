@@ -326,6 +326,26 @@ TWINS = [
         "Invalid value 'no' for option early_stop",
     ),
     (
+        "learning rate that the line search chooses",
+        "create model crm.second options (model_type = 'logistic_reg', learn_rate = 0.2, "
+        "learn_rate_strategy = 'constant', input_label_cols = ['is_duplicate']) as "
+        "select is_duplicate, name_similarity from crm.pairs",
+        "create model crm.second options (model_type = 'logistic_reg', learn_rate = 0.2, "
+        "input_label_cols = ['is_duplicate']) as "
+        "select is_duplicate, name_similarity from crm.pairs",
+        "Option learn_rate can't be given with learn_rate_strategy LINE_SEARCH",
+    ),
+    (
+        "weights of rows beside those of classes",
+        "create model crm.second options (model_type = 'boosted_tree_classifier', "
+        "input_label_cols = ['is_duplicate'], instance_weight_col = 'name_similarity') as "
+        "select is_duplicate, name_similarity from crm.pairs",
+        "create model crm.second options (model_type = 'boosted_tree_classifier', "
+        "input_label_cols = ['is_duplicate'], instance_weight_col = 'name_similarity', "
+        "auto_class_weights = true) as select is_duplicate, name_similarity from crm.pairs",
+        "Option auto_class_weights can't be given with instance_weight_col",
+    ),
+    (
         "unknown option of a model's description",
         "alter model crm.model set options (description = 'old', labels = [('app', 'onedeal')])",
         "alter model crm.model set options (note = 'the first')",

@@ -77,11 +77,19 @@ def test_a_model_type_that_is_not_available_is_refused(model_type: Any) -> None:
             {"class_weights": {"0": 1}, "auto_class_weights": True},
             "auto_class_weights excludes class_weights",
         ),
+        ({"learn_rate": 0.2}, "learn_rate needs learn_rate_strategy 'constant', not 'line_search'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_it_may_be(given: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         parse_options({"model_type": "logistic_reg"} | given)
+
+
+@pytest.mark.parametrize("weights", [{"auto_class_weights": True}, {"class_weights": {"0": 1}}])
+def test_weights_of_rows_exclude_those_of_classes(weights: dict[str, Any]) -> None:
+    trees = {"model_type": "boosted_tree_classifier", "instance_weight_col": "weight"}
+    with pytest.raises(OptionError, match="class_weights excludes instance_weight_col: keep one"):
+        parse_options(trees | weights)
 
 
 def test_off_is_accepted_where_on_is_refused() -> None:

@@ -242,6 +242,10 @@ def test_the_order_of_the_rows_does_not_matter(pairs: pa.Table, model_type: str,
         (60_000, {}, 10_000),
         (3_000, {"data_split_method": "no_split"}, 0),
         (400, {"data_split_method": "random", "data_split_eval_fraction": 0.25}, 100),
+        # Without a fraction, as `auto_split`; that takes none.
+        (400, {"data_split_method": "random"}, 0),
+        (60_000, {"data_split_method": "random"}, 10_000),
+        (500, {"data_split_eval_fraction": 0.5}, 100),
     ],
 )
 def test_the_split_is_as_documented(
