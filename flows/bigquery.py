@@ -245,7 +245,7 @@ class BigQueryWarehouse:
         dataset = self._dataset(self._schema)
         models = self._jobs.listed(self._client.list_models, dataset) or ()
         tables = self._jobs.listed(self._client.list_tables, dataset) or ()
-        names = [one.model_id or "" for one in models] + [one.table_id for one in tables]
+        names = {one.model_id or "" for one in models} | {one.table_id for one in tables}
         return sorted(name for name in names if name.startswith(prefix))
 
     def copy_model(self, model: str, copy: str) -> bool:
@@ -266,7 +266,9 @@ class BigQueryWarehouse:
 
     def drop_model(self, model: str) -> None:
         """Drop a model, or a table of weights, if it exists."""
-        kind = "table" if self.exists(model) else "model"
+        # The models are asked, not the tables: a table's REST resource may be that of a model.
+        found = self._jobs.find(self._client.get_model, self._model(model))
+        kind = "table" if found is None else "model"
         self.execute(f"drop {kind} if exists {self.name(model)}")
 
     def read_model(self, model: str) -> StoredModel:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from google.cloud.bigquery import Table
 
 from flows import bigquery, ingest_files, ledger
 from flows.bigquery import BigQueryWarehouse
@@ -198,6 +199,39 @@ def test_replace(settings: Settings) -> None:
             assert found == pa.Table.from_batches(pairs(*ids))
         warehouse.replace(PAIRS.qualified, [])
         assert not warehouse.query(f"select * from {warehouse.name(PAIRS.qualified)}")
+
+
+def test_models_and_tables_of_weights_are_listed_and_dropped(
+    emulator_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where BigQuery has a table's REST resource for a model: there is a `type: MODEL`."""
+    with open_warehouse(emulator_settings) as warehouse:
+        assert isinstance(warehouse, BigQueryWarehouse)
+        client = warehouse._client
+        warehouse.execute("create schema if not exists onedeal")
+        warehouse.execute("create table onedeal.run_weights as select 1 as level")
+        warehouse.execute(
+            "create model onedeal.run_model options (model_type = 'logistic_reg', "
+            "input_label_cols = ['label']) as "
+            "select x, mod(x, 2) as label from unnest(generate_array(1, 20)) as x"
+        )
+        model = Table(warehouse._reference("run_model"))
+        model._properties["type"] = "MODEL"
+        get_table, list_tables = client.get_table, client.list_tables
+        monkeypatch.setattr(
+            client,
+            "get_table",
+            lambda table, **how: model if table == model.reference else get_table(table, **how),
+        )
+        monkeypatch.setattr(
+            client, "list_tables", lambda dataset, **how: [*list_tables(dataset, **how), model]
+        )
+        assert warehouse.models("run_") == ["run_model", "run_weights"]
+        warehouse.drop_model("run_model")
+        warehouse.drop_model("run_weights")
+        monkeypatch.undo()
+        assert warehouse.models("run_") == []
+        warehouse.drop_model("run_model")
 
 
 def test_times_are_utc_whatever_zone_they_come_in(settings: Settings) -> None:
