@@ -10,27 +10,26 @@ from tests.bigquery.googlesql import Analyser, Catalogue, Name, Statement, tree
 
 MEGABYTE = 1024 * 1024
 LEAST_BILLED = 10 * MEGABYTE
-"""What a statement that reads at all is billed for."""
+"""What each table that a statement reads is billed for."""
 
 _SIZES = {"BOOL": 1, "INT64": 8, "FLOAT64": 8, "DATE": 8, "DATETIME": 8, "TIME": 8, "TIMESTAMP": 8}
 _SIZES |= {"NUMERIC": 16, "BIGNUMERIC": 32}
 
 
-def bytes_processed(
+def bytes_by_table(
     statements: Iterable[Statement], catalogue: Catalogue, context: AppContext
-) -> int:
+) -> list[int]:
     """The bytes of all rows in the columns that the statements name, views looked through."""
     columns: dict[Name, set[str]] = {}
     for statement in statements:
         _add_columns(statement, catalogue, columns)
-    return sum(_size(name, sorted(found), catalogue, context) for name, found in columns.items())
+    return [_size(name, sorted(found), catalogue, context) for name, found in columns.items()]
 
 
-def bytes_billed(processed: int) -> int:
-    """Whole megabytes, ten at the least."""
-    if not processed:
-        return 0
-    return max(LEAST_BILLED, -(-processed // MEGABYTE) * MEGABYTE)
+def bytes_billed(read: Iterable[int]) -> int:
+    """Whole megabytes, ten of each table at the least."""
+    billed = sum(max(LEAST_BILLED, table) for table in read if table)
+    return -(-billed // MEGABYTE) * MEGABYTE
 
 
 def _add_columns(statement: Statement, catalogue: Catalogue, columns: dict[Name, set[str]]) -> None:

@@ -1,6 +1,7 @@
 """The way of a statement: Google's analyser, BigQuery ML, then bqemulator."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from bqemulator.api.dependencies import AppContext
@@ -11,7 +12,7 @@ from bqemulator.jobs import executor
 from bqemulator.observability.logging_ import get_logger
 
 from tests.bigquery.emulator import grants, jobs, metadata, ml_functions, models
-from tests.bigquery.emulator.bytes_read import bytes_billed, bytes_processed
+from tests.bigquery.emulator.bytes_read import bytes_billed, bytes_by_table
 from tests.bigquery.emulator.catalogue import catalogue_of, keep_options, parameter_types
 from tests.bigquery.googlesql import Analyser, Catalogue, Result
 from tests.bigquery.googlesql.verdicts import Verdicts
@@ -36,8 +37,8 @@ def install() -> None:
         try:
             catalogue = catalogue_of(ctx, project_id)
             result = _analysed(bq_sql, query_params, catalogue, ctx)
-            processed = bytes_processed(result.statements, catalogue, ctx)
-            jobs.check_bytes(bytes_billed(processed))
+            read = bytes_by_table(result.statements, catalogue, ctx)
+            jobs.check_bytes(bytes_billed(read))
             sql = metadata.rewrite(bq_sql, project_id, ctx)
             sql = ml_functions.rewrite(sql, project_id, ctx)
             statement = models.parse_statement(sql, project_id)
@@ -48,7 +49,7 @@ def install() -> None:
                 meta = await run_on_bqemulator(project_id, job_id, sql, query_params, ctx, **rest)
             keep_options(result.effects, jobs.place(), ctx)
             _name_columns(job_id, result)
-            return _with_statistics(meta, result, processed)
+            return _with_statistics(meta, result, read)
         except DomainError as error:
             _log.warning("statement refused", message=error.message, statement=bq_sql)
             raise
@@ -89,12 +90,13 @@ def _name_columns(job_id: str, result: Result) -> None:
                 field["name"] = f"f{next(numbers)}_"
 
 
-def _with_statistics(meta: JobMeta, result: Result, processed: int) -> JobMeta:
+def _with_statistics(meta: JobMeta, result: Result, read: Sequence[int]) -> JobMeta:
+    processed = sum(read)
     query = {
         **meta.statistics.get("query", {}),
         "statementType": result.kind,
         "totalBytesProcessed": str(processed),
-        "totalBytesBilled": str(bytes_billed(processed)),
+        "totalBytesBilled": str(bytes_billed(read)),
     }
     statistics = {**meta.statistics, "query": query, "totalBytesProcessed": str(processed)}
     return meta.model_copy(update={"statistics": statistics})

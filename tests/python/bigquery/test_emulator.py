@@ -560,12 +560,16 @@ def test_statistics(client: Client, dataset: str) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     job = client.query(f"select id from {table}", job_config=config)
     job.result()
-    # Two INT64 of eight bytes; BigQuery bills ten megabytes at the least.
+    # Two INT64 of eight bytes; BigQuery bills ten megabytes of each table at the least.
     assert (job.total_bytes_processed, job.total_bytes_billed) == (16, 10 * 2**20)
     assert (job.statement_type, job.labels) == ("SELECT", {"run": "r1"})
     both = client.query(f"select id, name from {table}")
     both.result()
     assert both.total_bytes_processed == 16 + 5 + 4
+    client.query(f"create table {dataset}.other as select 1 as id").result()
+    joined = client.query(f"select t.id from {table} as t join {dataset}.other as o on t.id = o.id")
+    joined.result()
+    assert (joined.total_bytes_processed, joined.total_bytes_billed) == (16 + 8, 20 * 2**20)
     assert job.location == "EU" and job.created is not None and job.created > before
 
     again = client.get_job(job.job_id)
