@@ -2,6 +2,8 @@
 -- as a Poisson(1) draw says, the same for both models, so that only their difference varies. The draw
 -- comes from a hash: the same rows always give the same interval. In round 0 every group counts once.
 --
+-- A common table expression is planned anew wherever it is named, on BigQuery: few are named twice here.
+--
 -- A candidate is compared on pairs that it did not learn from, nor the champion but for a few (see
 -- `int_labels__groups`): those of the validation set, and with few labels those of `cross_validated_predictions`.
 with
@@ -63,6 +65,8 @@ compared as (
 
 ),
 
+-- Pairs of one group are right or wrong together. Where fewer than five groups hold the duplicates, the replicates
+-- hardly vary, and what lies between them is no interval.
 counted as (
 
     select
@@ -70,7 +74,7 @@ counted as (
         max(champion_version) as champion_version,
         count(*) as n_pairs,
         sum(is_duplicate) as n_positives,
-        count(distinct case when is_duplicate = 1 then label_group_id end) as groups_with_duplicates
+        count(distinct case when is_duplicate = 1 then label_group_id end) >= 5 as has_interval
 
     from compared
 
@@ -80,7 +84,7 @@ counted as (
 
 replicates as (
 
-    select replicate from {{ integers(var('bootstrap_replicates')) }}
+    select replicate - 1 as replicate from {{ integers(var('bootstrap_replicates') + 1) }}
 
 ),
 
@@ -103,12 +107,13 @@ draws as (
 ),
 
 -- The cumulated Poisson(1) probabilities.
-weights as (
+replicate_weights as (
 
     select
         label_group_id,
         replicate,
         case
+            when replicate = 0 then 1
             when draw < 0.36787944 then 0
             when draw < 0.73575888 then 1
             when draw < 0.91969860 then 2
@@ -121,43 +126,32 @@ weights as (
 
 ),
 
-replicate_weights as (
+roles as (
 
-    select
-        label_group_id,
-        replicate,
-        weight
-
-    from weights
-
+    select 'candidate' as role
     union all
-
-    select
-        label_group_id,
-        0 as replicate,
-        1 as weight
-
-    from label_groups
+    select 'champion' as role
 
 ),
 
 weighted as (
 
-    {% for role in ['candidate', 'champion'] %}
     select
         compared.model_version,
-        '{{ role }}' as role,
+        roles.role,
         compared.is_duplicate,
-        compared.{{ role }}_probability as probability,
         replicate_weights.replicate,
+        case
+            when roles.role = 'candidate' then compared.candidate_probability
+            else compared.champion_probability
+        end as probability,
         replicate_weights.weight * compared.pair_weight as weight
 
     from compared
     inner join replicate_weights on compared.label_group_id = replicate_weights.label_group_id
+    cross join roles
 
     where replicate_weights.weight > 0
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
 
 ),
 
@@ -184,20 +178,14 @@ replicated as (
 differences as (
 
     select
-        candidates.model_version,
-        candidates.replicate,
-        candidates.average_precision - champions.average_precision as difference
+        model_version,
+        replicate,
+        max(case when role = 'candidate' then average_precision end)
+        - max(case when role = 'champion' then average_precision end) as difference
 
-    from replicated as candidates
-    inner join replicated as champions
-        on
-            candidates.model_version = champions.model_version
-            and candidates.replicate = champions.replicate
+    from replicated
 
-    where
-        candidates.role = 'candidate'
-        and champions.role = 'champion'
-        and candidates.average_precision is not null
+    group by model_version, replicate
 
 ),
 
@@ -242,21 +230,24 @@ ranked_losses as (
 
     select
         model_version,
+        replicate,
         difference,
-        row_number() over (partition by model_version order by difference desc) as rank,
-        count(*) over (partition by model_version) as replicates
+        row_number() over (partition by model_version, replicate > 0 order by difference desc) as rank,
+        count(*) over (partition by model_version, replicate > 0) as replicates
 
     from loss_differences
 
-    where replicate > 0 and difference is not null
+    where difference is not null
 
 ),
 
-loss_intervals as (
+losses as (
 
     select
         model_version,
-        max(case when rank >= greatest(1, floor(0.05 * replicates)) then difference end) as difference_upper
+        max(case when replicate = 0 then difference end) as difference,
+        max(case when replicate > 0 and rank >= greatest(1, floor(0.05 * replicates)) then difference end)
+            as difference_upper
 
     from ranked_losses
 
@@ -268,13 +259,14 @@ ranked as (
 
     select
         model_version,
+        replicate,
         difference,
-        row_number() over (partition by model_version order by difference asc) as rank,
-        count(*) over (partition by model_version) as replicates
+        row_number() over (partition by model_version, replicate > 0 order by difference asc) as rank,
+        count(*) over (partition by model_version, replicate > 0) as replicates
 
     from differences
 
-    where replicate > 0
+    where difference is not null
 
 ),
 
@@ -282,19 +274,22 @@ intervals as (
 
     select
         model_version,
-        replicates,
-        max(case when rank <= greatest(1, floor(0.05 * replicates)) then difference end) as difference_lower,
-        min(case when rank > replicates - greatest(1, floor(0.05 * replicates)) then difference end)
-            as difference_upper
+        max(case when replicate > 0 then replicates end) as replicates,
+        max(case when replicate = 0 then difference end) as difference,
+        max(case when replicate > 0 and rank <= greatest(1, floor(0.05 * replicates)) then difference end)
+            as difference_lower,
+        min(
+            case
+                when replicate > 0 and rank > replicates - greatest(1, floor(0.05 * replicates)) then difference
+            end
+        ) as difference_upper
 
     from ranked
 
-    group by model_version, replicates
+    group by model_version
 
 ),
 
--- Pairs of one group are right or wrong together. Where fewer than five groups hold the duplicates, the replicates
--- hardly vary, and what lies between them is no interval.
 final as (
 
     select
@@ -302,29 +297,20 @@ final as (
         counted.champion_version,
         counted.n_pairs,
         counted.n_positives,
-        intervals.difference_lower,
-        intervals.difference_upper,
-        differences.difference as average_precision_difference,
-        loss_differences.difference as log_loss_difference,
-        loss_intervals.difference_upper as log_loss_upper,
-        coalesce(intervals.replicates, 0) as replicates
+        intervals.difference as average_precision_difference,
+        losses.difference as log_loss_difference,
+        case when counted.has_interval then intervals.difference_lower end as difference_lower,
+        case when counted.has_interval then intervals.difference_upper end as difference_upper,
+        case when counted.has_interval then losses.difference_upper end as log_loss_upper,
+        case when counted.has_interval then coalesce(intervals.replicates, 0) else 0 end as replicates
 
     from counted
-    left join intervals
-        on
-            counted.model_version = intervals.model_version
-            and counted.groups_with_duplicates >= 5
-    left join loss_intervals
-        on
-            counted.model_version = loss_intervals.model_version
-            and counted.groups_with_duplicates >= 5
-    inner join differences on counted.model_version = differences.model_version
-    inner join loss_differences
-        on
-            counted.model_version = loss_differences.model_version
-            and differences.replicate = loss_differences.replicate
+    inner join intervals on counted.model_version = intervals.model_version
+    inner join losses on counted.model_version = losses.model_version
 
-    where differences.replicate = 0
+    where
+        intervals.difference is not null
+        and losses.difference is not null
 
 )
 

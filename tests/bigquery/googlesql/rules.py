@@ -71,6 +71,8 @@ _OUTER = {
     enums.ResolvedJoinScanEnums.FULL: "FULL",
 }
 _STORED = ("TableScan", "WithRefScan")
+_MOST_SCANS = 100
+"""BigQuery tells no number; people met its limit with some ninety SELECTs in a UNION ALL."""
 
 Nodes = Sequence[Any]
 """A resolved statement and all nodes below it."""
@@ -189,6 +191,15 @@ def _reserved_names(nodes: Nodes) -> Iterator[str]:
             yield f'Invalid field name "{column.name}": it has a reserved prefix.'
 
 
+def _planned_scans(nodes: Nodes) -> Iterator[str]:
+    """A common table expression is planned anew wherever it is named."""
+    if _scans(nodes[0], {}) > _MOST_SCANS:
+        yield (
+            "Resources exceeded during query execution: Not enough resources for query planning - "
+            "too many subqueries or query is too complex."
+        )
+
+
 def _options(nodes: Nodes) -> Iterator[str]:
     yield from options.faults(nodes)
 
@@ -202,8 +213,24 @@ _RULES: tuple[Callable[[Nodes], Iterator[str]], ...] = (
     _partitions,
     _clusters,
     _reserved_names,
+    _planned_scans,
     _options,
 )
+
+
+def _scans(node: Any, named: dict[str, int]) -> int:
+    """How many tables are scanned; `named` has it of each common table expression so far."""
+    found = tree.kind(node)
+    if found == "TableScan":
+        return 1
+    values = tree.fields(node) if found in ("WithScan", "WithRefScan") else {}
+    if found == "WithRefScan":
+        return named.get(values["with_query_name"], 0)
+    if found == "WithScan":
+        for entry in values["with_entry_list"]:
+            named[entry.with_query_name] = _scans(tree.concrete(entry.with_subquery), named)
+        return _scans(tree.concrete(values["query"]), named)
+    return sum(_scans(child, named) for child in tree.children(node))
 
 
 def _function(call: Any) -> str:

@@ -24,6 +24,16 @@ MODEL = Name("shop", "crm", "model")
 TREES = Name("shop", "crm", "trees")
 FEATURES = {"name_similarity": "FLOAT64", "amount_missing": "INT64"}
 
+
+def _doubled(times: int) -> str:
+    """A query that reads a table twice as often with each of its common table expressions."""
+    tables = ["deals_0 as (select deal_id from crm.deals)"]
+    for number in range(times):
+        one = f"select * from deals_{number}"
+        tables.append(f"deals_{number + 1} as ({one} union all {one})")
+    return f"with {', '.join(tables)} select * from deals_{times}"
+
+
 # What it is, the SQL that is accepted, its faulty twin, and a part of Google's message.
 TWINS = [
     (
@@ -324,6 +334,12 @@ TWINS = [
         "input_label_cols = ['is_duplicate']) as "
         "select is_duplicate, name_similarity from crm.pairs",
         "Invalid value 'no' for option early_stop",
+    ),
+    (
+        "common table expressions that read a table many times",
+        _doubled(5),
+        _doubled(7),
+        "too many subqueries or query is too complex",
     ),
     (
         "learning rate that the line search chooses",
