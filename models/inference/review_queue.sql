@@ -36,16 +36,55 @@ unlabelled as (
 
 ),
 
+called as (
+
+    select sum(case when is_predicted_duplicate then 1 else 0 end) as pairs from predictions
+
+),
+
+-- Pairs are placed among those of about their probability: one window over all of them would be sorted by one
+-- machine, on BigQuery as well.
+steps as (
+
+    select
+        {{ log_odds_step('probability') }} as step,
+        count(*) as pairs
+
+    from predictions
+
+    group by {{ log_odds_step('probability') }}
+
+),
+
+likelier as (
+
+    select
+        step,
+        sum(pairs) over (order by step desc) - pairs as pairs
+
+    from steps
+
+),
+
 -- A pair's place among the likeliest, in multiples of the pairs that are called duplicates. Judged ones count: when
 -- all that are called duplicates have been judged, the next are those just below the threshold.
 placed as (
 
     select
-        pair_id,
-        row_number() over (order by probability desc, pair_id asc)
-        / nullif(sum(case when is_predicted_duplicate then 1 else 0 end) over (), 0) as place
+        predictions.pair_id,
+        (
+            likelier.pairs
+            + row_number() over (
+                partition by likelier.step
+                order by predictions.probability desc, predictions.pair_id asc
+            )
+        ) / called.pairs as place
 
     from predictions
+    inner join likelier on {{ log_odds_step('predictions.probability') }} = likelier.step
+    cross join called
+
+    where likelier.pairs < {{ strata[-1].upto }} * called.pairs
 
 ),
 

@@ -28,13 +28,22 @@ candidate_pairs as (
 
 -- The review queue's random share goes through the pairs in this order, so before the first that nobody
 -- has judged, all are: a fair sample, whatever else was judged and why.
+first_unjudged as (
+
+    select min(place) as place from candidate_pairs
+
+    where not is_judged
+
+),
+
 fair_sample as (
 
-    select pair_id
+    select candidate_pairs.pair_id
 
     from candidate_pairs
+    cross join first_unjudged
 
-    qualify place < coalesce(min(case when not is_judged then place end) over (), 1)
+    where candidate_pairs.place < coalesce(first_unjudged.place, 1)
 
 ),
 
