@@ -73,7 +73,10 @@
 
         select
             *,
-            cast(cast(round(100 * amount) as int64) as string) as amount_in_cents
+            -- More than ingest takes: another loader may put it on BigQuery, and no INT64 holds it.
+            case
+                when abs(amount) < 1000000000000000 then cast(cast(round(100 * amount) as int64) as string)
+            end as amount_in_cents
 
         from {{ deals }}
 
