@@ -13,7 +13,7 @@
                 database=source.database, schema=source.schema, identifier=source.identifier
             ) %}
             {% if relation.schema not in known %}
-                {% do adapter.create_schema(relation.without_identifier()) %}
+                {% do create_missing_schema(relation.without_identifier()) %}
                 {% do known.append(relation.schema) %}
             {% endif %}
             {% set columns = [] %}
@@ -31,6 +31,22 @@
                 ) %}
             {% endfor %}
         {% endfor %}
+    {% endif %}
+{% endmacro %}
+
+{% macro create_missing_schema(relation) %}
+    {{- return(adapter.dispatch('create_missing_schema', 'onedeal')(relation)) -}}
+{% endmacro %}
+
+{% macro default__create_missing_schema(relation) %}
+    {% do adapter.create_schema(relation) %}
+{% endmacro %}
+
+{# For IF NOT EXISTS, too, BigQuery wants the permission to create datasets, which few have in a project whose
+   datasets are made for them. #}
+{% macro bigquery__create_missing_schema(relation) %}
+    {% if not adapter.check_schema_exists(relation.database, relation.schema) %}
+        {% do adapter.create_schema(relation) %}
     {% endif %}
 {% endmacro %}
 

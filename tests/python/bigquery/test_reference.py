@@ -100,6 +100,13 @@ def test_nothing_that_dbt_sends_is_refused(sent: Sent) -> None:
     assert sent.outcome.failures == []
 
 
+def test_a_dataset_that_is_there_is_not_created(sent: Sent) -> None:
+    """BigQuery refuses that to who may not create datasets, even with IF NOT EXISTS."""
+    texts = [one.sql for one in sent.outcome.recorded]
+    created = re.findall(r"create schema if not exists \S+`(\w+)`", "\n".join(texts))
+    assert sorted(created) == ["onedeal", "onedeal_ops", "onedeal_raw", "onedeal_serving"]
+
+
 def test_every_model_and_test_is_sent(sent: Sent) -> None:
     built = sent.outcome.results["an empty warehouse"]
     sending = {"model", "test", "unit_test"}
