@@ -33,9 +33,17 @@
 
 {# The table or model that holds a version. #}
 {% macro model_relation(model_version) %}
-    {{ return(api.Relation.create(
-        database=target.database, schema=target.schema, identifier='deal_duplicate_model__' ~ model_version
-    )) }}
+    {{ return(stored_relation('deal_duplicate_model__' ~ model_version)) }}
+{% endmacro %}
+
+{# A version's table or model by its name. It stands where dbt puts those of this run: a project that uses this one
+   as a package may have told dbt another schema. A unit test has no graph that tells. #}
+{% macro stored_relation(name) %}
+    {% set place = target %}
+    {% if execute and graph.nodes is defined %}
+        {% set place = graph.nodes['model.onedeal.deal_duplicate_model_fellegi_sunter'] %}
+    {% endif %}
+    {{ return(api.Relation.create(database=place.database, schema=place.schema, identifier=name)) }}
 {% endmacro %}
 
 {# The Fellegi-Sunter model of the same run: what its models take `match_weight` from. #}
@@ -90,9 +98,7 @@
 {% macro judged_champion() %}
     {% set champion = stored_champion() %}
     {% if champion and champion.judged_relation %}
-        {% do champion.update({'relation': api.Relation.create(
-            database=target.database, schema=target.schema, identifier=champion.judged_relation
-        )}) %}
+        {% do champion.update({'relation': stored_relation(champion.judged_relation)}) %}
     {% endif %}
     {{ return(champion) }}
 {% endmacro %}

@@ -8,7 +8,7 @@
         and not env_var('ONEDEAL_RUN', '')
     %}
         {% set known = [] %}
-        {% for source in graph.sources.values() if source.package_name == project_name %}
+        {% for source in graph.sources.values() if source.package_name == 'onedeal' %}
             {% set relation = api.Relation.create(
                 database=source.database, schema=source.schema, identifier=source.identifier
             ) %}

@@ -105,3 +105,47 @@ def test_build_trains_and_scores_without_the_flows(
             break
         above |= parents
     assert {"source.onedeal.crm.raw_deals", "model.onedeal.deal_duplicate_model_logistic"} <= above
+
+
+def test_another_project_may_use_this_one_as_a_package(tmp_path: Path) -> None:
+    """Its sources are its own, and it may tell another schema."""
+    files = {
+        "dbt_project.yml": "name: shop\nprofile: onedeal\nmodels: {onedeal: {+schema: twins}}\n",
+        "packages.yml": f"packages: [{{local: {json.dumps(str(PROJECT))}}}]\n",
+        "profiles.yml": (PROJECT / "profiles.example.yml").read_text(encoding="utf-8"),
+        "models/web.yml": "sources: [{name: web, tables: [{name: orders, columns: [{name: id}]}]}]",
+        "models/deals.sql": "select count(*) as n from {{ ref('onedeal', 'stg_crm__deals') }}",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    environment = {**os.environ, "ONEDEAL_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+
+    def run(*arguments: str) -> None:
+        ended = subprocess.run(
+            [sys.executable, "-m", "dbt.cli.main", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout
+
+    run("deps")
+    run("run", "--select", "+deals")
+    assert query(tmp_path, "select n from onedeal.deals") == [(0,)]
+    schemas = query(tmp_path, "select distinct table_schema from information_schema.tables")
+    assert {name for [name] in schemas} == {
+        *("onedeal", "onedeal_twins", "onedeal_raw", "onedeal_serving", "onedeal_ops")
+    }
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute(
+            "insert into onedeal_ops.model_ledger by name select 'v1_logistic' as model_version, "
+            "'promoted' as event, now() as occurred_at, "
+            """'{"model_type": "logistic_reg", "threshold": 0.5}' as details"""
+        )
+    run("compile", "--select", "deal_predictions")
+    compiled = tmp_path / "target" / "compiled" / "onedeal" / "models" / "inference"
+    sql = (compiled / "deal_predictions.sql").read_text(encoding="utf-8")
+    assert '"onedeal_twins"."deal_duplicate_model__v1_logistic"' in sql
