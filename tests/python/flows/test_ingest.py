@@ -101,7 +101,7 @@ def test_hubspot_and_salesforce_exports(settings: Settings, tmp_path: Path) -> N
         tmp_path,
         "hubspot.csv",
         '"Record ID","Deal Name","Deal Stage","Close Date","Deal owner","Amount",'
-        '"Create Date","Last Modified Date","Associated Company"\n'
+        '"Create Date","Last Modified Date","Associated Company (Primary)"\n'
         '"901","Acme - renewal","Closed won","2025-03-31 17:00","Ann Lee","1200",'
         '"2025-01-02 09:30","2025-02-01 10:00","Acme Corp"\n',
     )
@@ -125,6 +125,7 @@ def test_hubspot_and_salesforce_exports(settings: Settings, tmp_path: Path) -> N
     assert report.rows_accepted == 3 and report.rows_rejected == 1
     first, second, third = _deals(settings)
     assert (first["deal_id"], first["source"], first["owner"]) == ("901", "hubspot", "Ann Lee")
+    assert first["company_name"] == "Acme Corp"
     assert first["updated_at"] == datetime(2025, 2, 1, 10)
     assert (second["deal_id"], second["source"]) == ("006Hs00001AbCdE", "salesforce")
     assert (second["amount"], second["currency"]) == (Decimal(1200), "USD")
