@@ -25,6 +25,7 @@ from flows.contract import Contract, Table, load_contract
 from flows.errors import InputRejected, WarehouseMemory
 from flows.ingest_files import Batch, Cells, Source, file_sha256, file_state, open_source
 from flows.ingest_mappings import (
+    GUIDE,
     REQUIRED,
     Binding,
     BoundColumn,
@@ -213,6 +214,7 @@ def read_labels(
         rejected += part.rejected
         skipped += part.skipped
     counts = Counts(accepted=len(lines), rejected=len(rejected), skipped=skipped)
+    _refuse_other_date_order(opened)
     _refuse_nothing(opened, counts, rejected)
     return LabelledPairs(pa.Table.from_batches(tables), tuple(lines), tuple(rejected))
 
@@ -222,7 +224,11 @@ def read_labels(
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that fits its mapping, ready to be read."""
+    """A file that fits its mapping, ready to be read.
+
+    splits_seen, date_orders: what was seen in it so far: rows by the word of their split, and the
+    orders that its dates prove, each with such a date.
+    """
 
     kind: Kind
     path: Path
@@ -235,6 +241,7 @@ class Opened:
     split_column: int | None
     columns: tuple[int, ...]
     splits_seen: Counter[str] = field(default_factory=Counter)
+    date_orders: dict[str, str] = field(default_factory=dict)
 
     @property
     def mapping(self) -> Mapping:
@@ -377,6 +384,7 @@ def _write_file(
     shown: list[RejectedRow] = []
     with warehouse.transaction():
         _load(warehouse, contract, opened, counts, shown, on_progress)
+        _refuse_other_date_order(opened)
         _refuse_nothing(opened, counts, shown)
         if file_state(opened.path) != opened.state:
             raise InputRejected(
@@ -496,6 +504,22 @@ def _append_rejected(
     warehouse.append(table.qualified, [pa.RecordBatch.from_pylist(rows, table.arrow_schema())])
 
 
+def _refuse_other_date_order(opened: Opened) -> None:
+    """Refuse a file whose dates are all in the other order, as far as they tell.
+
+    Those that do not tell, such as 7/12/25, would be read, and wrong.
+    """
+    order = opened.mapping.values.date_order
+    if not opened.date_orders or order in opened.date_orders:
+        return
+    [(other, example)] = opened.date_orders.items()
+    raise InputRejected(
+        f"{opened.path}: its dates are not in the order {order}, in which the mapping "
+        f"{opened.mapping.name} reads them: see {example!r}. Read it through a mapping that says "
+        f"date_order: {other} ({GUIDE} tells how to change one)."
+    )
+
+
 def _refuse_nothing(opened: Opened, counts: Counts, rejected: Sequence[RejectedRow]) -> None:
     """Refuse a file that gave no row at all: whatever it is, it is not what was meant."""
     if counts.accepted or counts.unchanged:
@@ -589,6 +613,7 @@ def _convert_columns(
     for bound in opened.binding.columns:
         converted = _fill(opened.table, bound, cells, rows, options)
         columns[bound.name] = converted.values
+        opened.date_orders.update(converted.date_orders)
         currency = currency if converted.currency is None else converted.currency
         for row, reason in converted.faults.items():
             faults.setdefault(row, []).append((bound.label, reason))

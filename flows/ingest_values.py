@@ -8,8 +8,8 @@ each distinct text. docs/ingest.md lists the forms that are read and those that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import partial
@@ -227,21 +227,31 @@ _EPOCH = re.compile(r"\d{10}|\d{12,13}", re.ASCII)
 _UNIX_START = datetime(1970, 1, 1)
 
 
-def parse_timestamp(text: str, date_order: str = "mdy") -> datetime:
-    """A time in UTC, without a zone; one that names no zone is taken as UTC. Raises ValueError."""
-    moment, offset = _moment(text, date_order)
+def parse_timestamp(
+    text: str, date_order: str = "mdy", proven: dict[str, str] | None = None
+) -> datetime:
+    """A time in UTC, without a zone; one that names no zone is taken as UTC. Raises ValueError.
+
+    proven: is given the order that the text proves, as 31/12/25 does, and the text.
+    """
+    moment, offset = _moment(text, date_order, proven)
     try:
         return moment - offset
     except OverflowError:
         raise ValueError(f"{_shown(text)} is out of range") from None
 
 
-def parse_date(text: str, date_order: str = "mdy") -> date:
-    """A date; of a time, the day as it is written, in its own zone. Raises ValueError."""
-    return _moment(text, date_order)[0].date()
+def parse_date(text: str, date_order: str = "mdy", proven: dict[str, str] | None = None) -> date:
+    """A date; of a time, the day as it is written, in its own zone. Raises ValueError.
+
+    proven: as for `parse_timestamp`.
+    """
+    return _moment(text, date_order, proven)[0].date()
 
 
-def _moment(text: str, date_order: str) -> tuple[datetime, timedelta]:
+def _moment(
+    text: str, date_order: str, proven: dict[str, str] | None
+) -> tuple[datetime, timedelta]:
     """The written date and time, and its distance from UTC."""
     if _ISO_PLAIN.fullmatch(text):
         try:
@@ -264,12 +274,15 @@ def _moment(text: str, date_order: str) -> tuple[datetime, timedelta]:
         day, month = (first, second) if day_first else (second, first)
         if len(year) == 2:
             year = ("20" if int(year) < 70 else "19") + year
-        if int(month) > 12 >= int(day) and separator != ".":
-            other = "mdy" if day_first else "dmy"
-            raise ValueError(
-                f"{_shown(text)} is no date in the order {date_order}: there is no month {month}; "
-                f"for the other order, say date_order: {other} in the mapping"
-            )
+        if separator != "." and (int(first) > 12) != (int(second) > 12):
+            only = "dmy" if int(first) > 12 else "mdy"
+            if proven is not None:
+                proven.setdefault(only, text)
+            if only != date_order:
+                raise ValueError(
+                    f"{_shown(text)} is no date in the order {date_order}: there is no month "
+                    f"{month}; for the other order, say date_order: {only} in the mapping"
+                )
     elif match := _EIGHT_DIGITS.fullmatch(spaced):
         year, month, day = match.groups()
         time = [None] * 6
@@ -361,11 +374,15 @@ class ValueOptions:
 
 @dataclass(frozen=True)
 class Converted:
-    """A converted column: `values` of the contract's type, and a reason for each row at fault."""
+    """A converted column: `values` of the contract's type, and a reason for each row at fault.
+
+    date_orders: the orders that dates in it prove, each with such a date.
+    """
 
     values: pa.Array
     faults: dict[int, str]
     currency: pa.Array | None = None
+    date_orders: Mapping[str, str] = field(default_factory=dict)
 
 
 def clean(cells: pa.Array, missing: tuple[str, ...]) -> pa.Array:
@@ -391,20 +408,22 @@ def convert(
         cells = pc.if_else(fine, cells, pa.scalar(None, pa.string()))
     if data_type == "numeric":
         return _amounts(cells, options, exact, faults)
-    parse, arrow_type = _parser(column, data_type, options)
+    proven: dict[str, str] = {}
+    parse, arrow_type = _parser(column, data_type, options, proven)
     if parse is None:
         return Converted(cells, faults)
     parsed, indices = _by_distinct_text(cells, parse, faults)
-    return Converted(pa.array(parsed, arrow_type).take(indices), faults)
+    values = pa.array(parsed, arrow_type).take(indices)
+    return Converted(values, faults, date_orders=proven)
 
 
 def _parser(
-    column: str, data_type: str, options: ValueOptions
+    column: str, data_type: str, options: ValueOptions, proven: dict[str, str]
 ) -> tuple[Callable[[str], Any] | None, pa.DataType]:
     if data_type == "timestamp":
-        return lambda text: parse_timestamp(text, options.date_order), pa.timestamp("us")
+        return lambda text: parse_timestamp(text, options.date_order, proven), pa.timestamp("us")
     if data_type == "date":
-        return lambda text: parse_date(text, options.date_order), pa.date32()
+        return lambda text: parse_date(text, options.date_order, proven), pa.date32()
     if data_type == "bool":
         return parse_bool, pa.bool_()
     if column == "currency":

@@ -84,7 +84,8 @@ def rollback(
             if target not in champions:
                 raise InputRejected(
                     f"{target} never was champion. Those that were: {_listed(champions)}. "
-                    "A version that was rejected can be promoted: `onedeal promote VERSION`."
+                    "A version that was rejected can be promoted: "
+                    "`onedeal promote VERSION --reason TEXT`."
                 )
         if target == before:
             raise NothingToDo(f"{target} is the champion already.")

@@ -135,6 +135,32 @@ def test_hubspot_and_salesforce_exports(settings: Settings, tmp_path: Path) -> N
     assert rejected["line_number"] == 4 and "has 1 cells" in rejected["reason"]
 
 
+def test_a_file_whose_dates_are_in_the_other_order(settings: Settings, tmp_path: Path) -> None:
+    """Half of them could be read, and wrong. One row among others is a slip of that row's."""
+    header = "deal_id,deal_name,created_at,close_date\n"
+    days = _file(
+        tmp_path, "days.csv", header + "1,x,3/10/2025,7/12/2025\n2,y,4/10/2025,31/12/2025\n"
+    )
+    slip = _file(
+        tmp_path, "slip.csv", header + "1,x,3/10/2025,31/12/2025\n2,y,4/10/2025,12/31/2025\n"
+    )
+    with pytest.raises(FilesRefused) as caught:
+        ingest_deals(settings, [days])
+    assert "not in the order mdy" in str(caught.value)
+    assert "see '31/12/2025'" in str(caught.value) and "date_order: dmy" in str(caught.value)
+    assert _counts(settings) == NOTHING
+    assert ingest_deals(settings, [slip]).rows_rejected == 1
+    own = _file(
+        tmp_path,
+        "own.yml",
+        "columns: {deal_id: deal_id, deal_name: deal_name, created_at: created_at}\n"
+        "date_order: dmy\n",
+    )
+    with pytest.raises(FilesRefused, match="date_order: mdy"):
+        ingest_deals(settings, [_file(tmp_path, "us.csv", header + "3,z,10/31/2025,\n")], own)
+    assert ingest_deals(settings, [days], own).rows_accepted == 2
+
+
 def test_an_own_mapping_with_joined_columns_and_constants(
     settings: Settings, tmp_path: Path
 ) -> None:
