@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from flows.errors import DbtFailed, FailedNode
-from flows.profile import environment, profiles_dir
+from flows.errors import DbtFailed, FailedNode, SettingsError
+from flows.profile import FILE, duckdb_place, environment, profiles_dir, target_type
 from flows.settings import Settings
+from flows.warehouse import MODEL_SCHEMA
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -65,7 +67,8 @@ class Dbt:
     """dbt on one project, target and set of variables.
 
     on_node is told of each node as it ends. Every method raises DbtFailed when dbt does not
-    succeed, SettingsError when there is no profile. The warehouse must be closed in this process
+    succeed, SettingsError when there is no profile; those that work on tables also when by the
+    profile they are others than the commands read. The warehouse must be closed in this process
     meanwhile.
     """
 
@@ -106,12 +109,14 @@ class Dbt:
             args += ["--exclude", *exclude]
         if full_refresh:
             args.append("--full-refresh")
+        _check_place(self.settings)
         result = self._invoke(what, args)
         # The project's hooks give results too; so in the methods below.
         return tuple(_node_result(r) for r in result.results if r.node.resource_type != "operation")
 
     def source_freshness(self) -> tuple[SourceFreshness, ...]:
         """`dbt source freshness` of every source that has a limit; stale ones raise nothing."""
+        _check_place(self.settings)
         result = self._invoke(
             "read how fresh the sources are", ["source", "freshness"], stale_is_failure=False
         )
@@ -206,6 +211,22 @@ class Dbt:
             "--no-send-anonymous-usage-stats",
             "--no-version-check",
         ]
+
+
+# Once a run, each of which has settings of its own.
+@lru_cache(maxsize=1)
+def _check_place(settings: Settings) -> None:
+    """Refuse a profile by which dbt builds in another file or schema than the commands read."""
+    if target_type(settings) != "duckdb":
+        return
+    path, schema = duckdb_place(settings)
+    if schema != MODEL_SCHEMA or path.resolve() != settings.warehouse_path.resolve():
+        raise SettingsError(
+            f"{profiles_dir(settings) / FILE}: by its target {settings.target!r}, dbt builds in "
+            f"the schema {schema!r} of {path}. The commands read the schema {MODEL_SCHEMA!r} of "
+            f"{settings.warehouse_path}: take `path` and `schema` from profiles.example.yml. To "
+            "move the file, set ONEDEAL_HOME."
+        )
 
 
 @contextmanager

@@ -98,6 +98,22 @@ def bigquery_credentials(settings: Settings) -> BigQueryCredentials:
         raise SettingsError(f"{directory / FILE}: target {settings.target!r}: {reason}") from error
 
 
+def duckdb_place(settings: Settings) -> tuple[Path, str]:
+    """The file and the schema in which dbt builds on a target of DuckDB.
+
+    Raises SettingsError when dbt can't make sense of the target.
+    """
+    from dbt_common.exceptions import DbtBaseException
+
+    directory = profiles_dir(settings)
+    try:
+        with environment(settings):
+            target = contextvars.copy_context().run(_rendered, settings, directory)
+    except DbtBaseException as error:
+        raise SettingsError(f"{directory / FILE}: target {settings.target!r}: {error}") from error
+    return Path(str(target.get("path"))), str(target.get("schema"))
+
+
 def target_part(settings: Settings, name: str) -> dict[str, Any] | None:
     """A part of the target that is onedeal's own, rendered as dbt does; None where it lacks.
 

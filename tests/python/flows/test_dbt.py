@@ -229,3 +229,13 @@ def test_profiles_are_found_in_order(
     (tmp_path / "told").mkdir()
     (tmp_path / "told" / "profiles.yml").write_text(PROFILE)
     assert profiles_dir(settings) == tmp_path / "told"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("schema: onedeal", "schema: jane"), ("warehouse.duckdb", "other.duckdb")]
+)
+def test_dbt_builds_where_the_commands_read(settings: Settings, old: str, new: str) -> None:
+    profile = settings.project_dir / "profiles.yml"
+    profile.write_text(PROFILE.replace(old, new), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"profiles.yml: .*'onedeal' of .*ONEDEAL_HOME"):
+        Dbt(settings).build("build", ["deals"])
