@@ -114,8 +114,10 @@ class Output:
         self.console.print(grid)
 
     def ingest(self, report: IngestReport) -> None:
-        """What became of each file."""
+        """What became of each file that was not refused: the error tells of those."""
         for file in report.files:
+            if file.status == "refused":
+                continue
             self.say(str(file))
             for row in file.rejected[:3]:
                 self.say(f"  line {row.line:,}: {row.reason}")

@@ -82,8 +82,8 @@ def evaluate(
             has_champion = ledger.champion(ledger.read(warehouse)) is not None
         if not has_champion:
             raise NothingToDo(
-                "There is no champion to evaluate yet. Ingest deals and labels, then run "
-                "`onedeal retrain`."
+                "There is no champion to evaluate yet. Ingest deals, then run `onedeal retrain`; "
+                "a first model needs no labels."
             )
         dbt = Dbt(settings, on_node=on_node)
         champion = run("converge", converge, settings, dbt, settings.run_id).champion

@@ -304,8 +304,6 @@ def _ingest(
                 report = _ingest_file(warehouse, contract, opened, on_progress)
             except InputRejected as error:
                 report = FileReport(path, "refused", refusal=str(error))
-            else:
-                on_progress(str(report))
             reports.append(report)
         if kind == "deals":
             publish_new_deals(settings, warehouse)

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.errors import InputRejected
+from flows.ingest_mappings import GUIDE
 
 BATCH_ROWS = 10_000
 """Rows per batch; a batch also ends at BATCH_CHARACTERS."""
@@ -42,11 +43,12 @@ _READERS = {
     ".json": "json lines",
     ".parquet": "parquet",
 }
-_ALLOWED = ".csv, .tsv, .jsonl, .ndjson (each also with .gz) and .parquet"
+_ALLOWED = ".csv, .tsv, .jsonl, .ndjson, .json (each also with .gz) and .parquet"
 _HINTS = {
     ".xlsx": "Save the sheet as CSV UTF-8.",
     ".xls": "Save the sheet as CSV UTF-8.",
     ".zip": "Unpack it first.",
+    ".txt": "A table of texts between tabs is .tsv: rename it.",
 }
 # How files begin that often carry another kind's extension.
 _SIGNATURES = {
@@ -242,8 +244,8 @@ class TextFile:
         advice = (
             "the mapping's `encoding` does not fit this file."
             if declared
-            else "export it as UTF-8, or say what it is in the mapping, such as encoding: cp1252 "
-            "(Windows, Western Europe)."
+            else "export it as UTF-8, or read it through a mapping that says what it is, such as "
+            f"encoding: cp1252 (Windows, Western Europe); {GUIDE} tells how to change one."
         )
         raise InputRejected(
             f"{self.path}: is not {_encoding_name(self.encoding)} text at byte {offset:,} "
@@ -457,7 +459,8 @@ class CsvSource:
                         rows.append(row)
                         starts.append(start)
                     elif row:
-                        reason = f"has {len(row)} cells; the header has {width}"
+                        cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+                        reason = f"has {cells}; the header has {width}"
                         broken.append(BrokenRow(start, None, reason, _as_json(row)))
                     start = row_lines.number + 1
                     row_lines.row.clear()

@@ -280,6 +280,9 @@ def _fit(mapping: Mapping, header: Sequence[str]) -> tuple[int, int]:
 def _complaint(mapping: Mapping, header: Sequence[str]) -> str:
     """What a header lacks for a mapping, what it has, and which of those may be meant."""
     positions = _positions(header)
+    # What the mapping reads as something else is not meant.
+    read = {_folded(c) for ways in mapping.columns.values() for e in ways for c in e.columns}
+    unread = [name for name in positions if name not in read]
     sentences = []
     for name in _lacking(mapping, header):
         ways = " or ".join(repr(str(e)) for e in mapping.columns[name])
@@ -287,7 +290,7 @@ def _complaint(mapping: Mapping, header: Sequence[str]) -> str:
         missing = [
             c for e in mapping.columns[name] for c in e.columns if _folded(c) not in positions
         ]
-        near = difflib.get_close_matches(_folded(missing[0]), list(positions), n=1, cutoff=0.75)
+        near = difflib.get_close_matches(_folded(missing[0]), unread, n=1, cutoff=0.75)
         if near:
             sentence += f" (is it {header[positions[near[0]][0]]!r}?)"
         sentences.append(sentence + ".")

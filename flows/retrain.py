@@ -268,7 +268,8 @@ def check_freshness(settings: Settings, dbt: Dbt, force: bool) -> Freshness:
     stale = [s for s in sources if s.source.startswith("crm.") and s.status not in ("pass", "warn")]
     news = f"{_count(new_deals, 'row')} of deals and {_count(new_labels, 'label')} are new."
     if stale and not force:
-        return result(False, sources, *(_stale_sentence(source) for source in stale))
+        advice = "Ingest newer ones, or train on what is there: `onedeal retrain --force`."
+        return result(False, sources, *(_stale_sentence(source) for source in stale), advice)
     forced = ("Trained because it was asked for (--force).",) if force else ()
     late = [s for s in sources if s.status == "warn" or s in stale]
     return result(True, sources, news, *forced, *(_stale_sentence(source) for source in late))

@@ -56,8 +56,8 @@ def score(
             has_champion = ledger.champion(ledger.read(warehouse)) is not None
         if not has_champion:
             raise NothingToDo(
-                "There is no champion to score with yet. Ingest deals and labels, then run "
-                "`onedeal retrain`."
+                "There is no champion to score with yet. Ingest deals, then run `onedeal retrain`; "
+                "a first model needs no labels."
             )
         champion = run("converge", converge, settings, dbt, settings.run_id).champion
         assert champion is not None

@@ -66,6 +66,7 @@ def test_stale_data_is_not_trained_on(home_at: HomeAt) -> None:
     told = onedeal(settings, "retrain")
     assert told.returncode == 3
     assert "The last rows of raw_deals arrived 8 days ago; the limit is 7 days" in told.stdout
+    assert "`onedeal retrain --force`" in told.stdout
     assert champion_of(settings) == champion
 
 
@@ -131,6 +132,7 @@ def test_a_bad_file_changes_nothing(
     told = onedeal(settings, "ingest", "deals", file)
     assert told.returncode == 4
     assert reason in told.stderr and "Traceback" not in told.stderr
+    assert told.stdout == ""
     assert [rows_of(settings, table) for table in tables] == before
 
 

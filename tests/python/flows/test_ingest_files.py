@@ -100,7 +100,7 @@ def test_rows_of_another_width_are_broken_rows(tmp_path: Path) -> None:
         (3, None, "has 2 cells; the header has 3"),
         (5, None, "has 4 cells; the header has 3"),
         (6, None, "is not CSV: ',' expected after '\"'; inside quotes, a quote is written twice"),
-        (7, None, "has 1 cells; the header has 3"),
+        (7, None, "has 1 cell; the header has 3"),
     ]
     assert json.loads(broken[0].row_text) == ["1", "2"]
     assert json.loads(broken[2].row_text) == ['"x"y,2,3\n']

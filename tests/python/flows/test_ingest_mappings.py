@@ -65,6 +65,9 @@ def test_no_mapping_fits() -> None:
     assert "The nearest is plain: deal_id is required" in message
     assert "is it 'dealid'?" in message
     assert "The file's columns: dealid, deal_name, amount." in message
+    with pytest.raises(InputRejected) as caught:
+        choose("x.csv", SALESFORCE_REPORT[:-1], "deals", DEALS)
+    assert "no column 'Opportunity ID' or 'Id'. The file's" in str(caught.value)
     # An identifier and a name are not yet an opportunity.
     with pytest.raises(InputRejected, match="none of Stage, StageName"):
         choose("x.csv", ["Id", "Name", "Email"], "deals", DEALS)

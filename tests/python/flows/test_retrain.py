@@ -290,7 +290,7 @@ def test_versions_that_can_not_be_deployed_are_refused(home_at: HomeAt) -> None:
     settings = home_at("second")
     first, second = bundle_versions(settings)
     before = events_of(settings)
-    with pytest.raises(InputRejected, match="never was champion"):
+    with pytest.raises(InputRejected, match="`onedeal promote VERSION --reason TEXT`"):
         rollback(settings, "no_such_version")
     with pytest.raises(InputRejected, match="never judged"):
         promote(settings, "no_such_version", reason="why not", by="ann")
