@@ -84,15 +84,21 @@ def next_steps(report: RunReport) -> tuple[tuple[str, str], ...]:
                 f"select * from {MODEL_SCHEMA}.review_queue order by rank",
             )
         )
-        steps.append(("Hand in verdicts for the next training", "onedeal ingest labels FILE"))
-    steps.append(
-        (
-            "The validation pairs that this model judges most wrongly",
-            f"select * from {MODEL_SCHEMA}.validation_predictions "
-            f"where model_version = '{version}' "
-            "order by abs(is_duplicate - probability) desc limit 50",
+        steps.append(
+            (
+                "Hand in verdicts for the next training (docs/ingest.md tells how)",
+                "onedeal ingest labels FILE",
+            )
         )
-    )
+    if report.candidate.n_pairs != 0:
+        steps.append(
+            (
+                "The validation pairs that this model judges most wrongly",
+                f"select * from {MODEL_SCHEMA}.validation_predictions "
+                f"where model_version = '{version}' "
+                "order by abs(is_duplicate - probability) desc limit 50",
+            )
+        )
     if report.outcome == "promoted":
         steps.append(("Go back to the model before", "onedeal rollback"))
     run_id = report.run_id.replace("'", "''")

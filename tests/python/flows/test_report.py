@@ -452,6 +452,15 @@ def test_a_comparison_without_an_interval_tells_none() -> None:
     assert "90 % interval" not in text
 
 
+def test_a_page_without_verdicts_says_that_nothing_was_measured() -> None:
+    made = first_report()
+    nothing = replace(made, candidate=replace(bare_report().candidate, n_pairs=0, n_positives=0))
+    text = Page(report_page.render_report(nothing)).text
+    assert "nothing could be measured" in text
+    assert "validation_predictions" not in text
+    assert "validation_predictions" in Page(report_page.render_report(made)).text
+
+
 def test_only_a_promotion_over_a_champion_can_be_rolled_back() -> None:
     offered = {
         name: any(command == "onedeal rollback" for _, command in report_page.next_steps(make()))
