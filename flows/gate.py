@@ -324,7 +324,7 @@ def decide_unlabelled(
     passed = all(reason.passed for reason in reasons)
     # What no model scores has no review queue.
     where = (
-        "Judge the pairs of the review queue."
+        "Judge the pairs of the review queue (docs/ingest.md tells how)."
         if passed or overlap is not None
         else "Hand some in with `onedeal ingest labels`."
     )
