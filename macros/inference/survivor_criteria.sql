@@ -62,6 +62,12 @@
 {% macro survivor_rule() %}
     {% set known = survivor_criteria() %}
     {% set rule = [] %}
+    {% if var('survivor_rule') is string or not var('survivor_rule') %}
+        {{ exceptions.raise_compiler_error(
+            "The variable survivor_rule is " ~ (var('survivor_rule') or 'empty') ~ "; it must be a list of some of: "
+            ~ known | join(', ') ~ "."
+        ) }}
+    {% endif %}
     {% for name in var('survivor_rule') %}
         {% if name not in known %}
             {{ exceptions.raise_compiler_error(

@@ -485,6 +485,13 @@ def test_an_unknown_criterion_is_refused_with_those_there_are() -> None:
         render("model__duplicate_groups")
 
 
+@pytest.mark.parametrize("rule", ["has_amount", []])
+def test_a_survivor_rule_is_a_list(rule: object) -> None:
+    render = macros("duckdb", variables={"survivor_rule": rule})
+    with pytest.raises(CompilerError, match="must be a list of some of: has_amount, "):
+        render("model__duplicate_groups")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Settings:
     """A warehouse with six deals, scored: two groups of two, which are near to each other."""
