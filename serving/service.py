@@ -11,8 +11,9 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -42,9 +43,9 @@ DISK_THREADS = 32
 NETWORK_THREADS = 16
 ENDPOINT_THREADS = 16
 REMEMBERED_REQUESTS = 50_000
+"""Requests that a verdict can name without naming the pair."""
 REMEMBERED_PAIRS = 500_000
 """Of the remembered requests, so many pairs at the most: some 130 MB."""
-"""Requests that a verdict can name without naming the pair."""
 
 UNTIMED = "no request, no time"
 """What verdicts are about that name neither."""
@@ -138,8 +139,8 @@ class Service:
         """Compare deals with the known ones, log it, and say what was found.
 
         since: of `time.perf_counter`, when the request came. remember: compare later requests with
-        these deals, which need their deal_id. Raises Problem (503). When this
-        returns, the prediction log has the answer on the disk.
+        these deals, which need their deal_id. Raises Problem (503). When this returns, the
+        prediction log has the answer on the disk.
         """
         rows = [
             {**deal.columns(), "deal_id": deal.deal_id or f"new-{request_id}-{number}"}
@@ -331,14 +332,25 @@ class Service:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _place_in_line(self) -> _Place:
-        return _Place(self)
+    @contextmanager
+    def _place_in_line(self) -> Iterator[None]:
+        """A place among the requests that wait for a match. Raises Problem (503) without one."""
+        if self._waiting >= self._max_waiting:
+            raise Problem(
+                503,
+                f"{self._waiting} requests wait already. Try again in a second.",
+                headers={"Retry-After": "1"},
+            )
+        self._waiting += 1
+        self.metrics.waiting.set(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.metrics.waiting.set(self._waiting)
 
-    def _in_line(self, function: Callable[[], T]) -> Coroutine[Any, Any, T]:
-        async def run() -> T:
-            return await asyncio.get_running_loop().run_in_executor(self._matching, function)
-
-        return run()
+    async def _in_line(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._matching, function)
 
     def _count(self, answers: Sequence[Answer]) -> None:
         self.metrics.deals.inc(len(answers))
@@ -349,28 +361,6 @@ class Service:
                 self.metrics.pairs.labels("duplicate").inc(duplicates)
             if len(answer.matches) > duplicates:
                 self.metrics.pairs.labels("distinct").inc(len(answer.matches) - duplicates)
-
-
-class _Place:
-    """A place among the requests that wait for a match."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def __enter__(self) -> None:
-        service = self._service
-        if service._waiting >= service._max_waiting:
-            raise Problem(
-                503,
-                f"{service._waiting} requests wait already. Try again in a second.",
-                headers={"Retry-After": "1"},
-            )
-        service._waiting += 1
-        service.metrics.waiting.set(service._waiting)
-
-    def __exit__(self, *_: object) -> None:
-        self._service._waiting -= 1
-        self._service.metrics.waiting.set(self._service._waiting)
 
 
 class _Asked:
