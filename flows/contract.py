@@ -32,11 +32,10 @@ DUCKDB_TYPES = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, its type in BigQuery's words (lower case), and what it means."""
+    """A column: its name, and its type in BigQuery's words (lower case)."""
 
     name: str
     data_type: str
-    description: str = ""
 
     @property
     def duckdb_type(self) -> str:
@@ -54,7 +53,6 @@ class Table:
     schema: str
     name: str
     columns: tuple[Column, ...]
-    description: str = ""
     partition_by: str | None = None
     cluster_by: tuple[str, ...] = ()
 
@@ -151,13 +149,12 @@ def _table(source: dict[str, Any], table: dict[str, Any], path: Path) -> Table:
                 f"{path}: column {table['name']}.{column['name']} has the type {data_type!r}; "
                 f"the contract knows {', '.join(DUCKDB_TYPES)}."
             )
-        columns.append(Column(column["name"], data_type, str(column.get("description", ""))))
+        columns.append(Column(column["name"], data_type))
     meta = (table.get("config") or {}).get("meta") or {}
     return Table(
         schema=source.get("schema", source["name"]),
         name=table["name"],
         columns=tuple(columns),
-        description=str(table.get("description", "")).strip(),
         partition_by=meta.get("partition_by"),
         cluster_by=tuple(meta.get("cluster_by") or ()),
     )

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,6 @@ class SourceFreshness:
 
     source: str
     status: str
-    max_loaded_at: datetime | None
     age_seconds: float | None
     warn_after_seconds: float | None
     error_after_seconds: float | None
@@ -124,15 +122,15 @@ class Dbt:
             _source_freshness(r) for r in result.results if r.node.resource_type == "source"
         )
 
-    def compile_analyses(self, prefix: str = "serving__") -> dict[str, str]:
-        """The compiled SQL of the analyses whose name starts with `prefix`, by name."""
+    def compile_analyses(self) -> dict[str, str]:
+        """The compiled SQL of the analyses `serving__*`, by name."""
         result = self._invoke(
             "compile the analyses", ["compile", "--select", "resource_type:analysis"]
         )
         return {
             r.node.name: r.node.compiled_code
             for r in result.results
-            if r.node.name.startswith(prefix)
+            if r.node.name.startswith("serving__")
         }
 
     def phrases(self) -> dict[str, dict[str, Any]]:
@@ -310,7 +308,6 @@ def _source_freshness(result: Any) -> SourceFreshness:
     return SourceFreshness(
         source=f"{node.source_name}.{node.name}",
         status=str(result.status),
-        max_loaded_at=loaded_at if known else None,
         age_seconds=float(result.age) if known else None,
         warn_after_seconds=_seconds(getattr(threshold, "warn_after", None)),
         error_after_seconds=_seconds(getattr(threshold, "error_after", None)),

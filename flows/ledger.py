@@ -187,11 +187,6 @@ def last_decision(events: Iterable[Event]) -> Event | None:
     return decisions[-1] if decisions else None
 
 
-def decided(events: Iterable[Event]) -> list[str]:
-    """Model versions that were promoted or rejected, in the order of their first decision."""
-    return list(dict.fromkeys(event.model_version for event in events if event.event in DECIDING))
-
-
 def decision(events: Iterable[Event], model_version: str) -> Event:
     """The gate's decision on a version. Raises KeyError when the version was never decided on."""
     for event in events:

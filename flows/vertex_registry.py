@@ -119,19 +119,18 @@ def set_aliases(vertex: Vertex, wanted: Mapping[str, str]) -> list[str]:
     return changes
 
 
-def unregister(vertex: Vertex, version: str) -> list[str]:
+def unregister(vertex: Vertex, version: str) -> None:
     """Delete an uploaded version. Of BigQuery's, DROP MODEL does it, and nothing else can."""
     if vertex.settings.registration != PORTABLE:
-        return []
+        return
     found = versions(vertex)
     number = next((m.version_id for m in found if m.labels.get(VERSION_LABEL) == version), None)
     if number is None:
-        return []
+        return
     if len(found) == 1:
         vertex.run(vertex.models.delete_model, {"name": vertex.model})
     else:
         vertex.run(vertex.models.delete_model_version, {"name": f"{vertex.model}@{number}"})
-    return [f"unregistered {version}"]
 
 
 def registered(events: Sequence[Event], version: str) -> str | None:

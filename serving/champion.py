@@ -64,18 +64,17 @@ class Champion:
     def __init__(
         self,
         current: Path,
-        new_deals: Path | None = None,
+        new_deals: Path,
         *,
         every: float = EVERY,
         on_change: Callable[[ChampionState], None] = lambda state: None,
     ) -> None:
         """Watch a bundle or a link to one, and a directory of new deals.
 
-        new_deals: beside the directory of the bundles by default. on_change: told of each change of
-        the state, on the watching thread.
+        on_change: told of each change of the state, on the watching thread.
         """
         self._current = current
-        self._new_deals = new_deals or current.parent.parent / "new_deals"
+        self._new_deals = new_deals
         self._every = every
         self._on_change = on_change
         self._matcher: Matcher | None = None

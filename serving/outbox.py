@@ -59,7 +59,7 @@ class RowsRefused(OnedealError):
 
 
 @dataclass(frozen=True)
-class LogState:
+class OutboxState:
     """How the deliveries stand. Times are UTC.
 
     rows_waiting, bytes_waiting: kept and not delivered yet; rows_in_memory: those of them that
@@ -77,11 +77,6 @@ class LogState:
     sink_failing_since: datetime | None = None
     disk_failing_since: datetime | None = None
     last_error: str | None = None
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing calls for a person."""
-        return not (self.sink_failing_since or self.disk_failing_since or self.rows_lost)
 
 
 class Outbox:
@@ -191,10 +186,10 @@ class Outbox:
                     owned.leave()
 
     @property
-    def state(self) -> LogState:
+    def state(self) -> OutboxState:
         """How the deliveries stand."""
         queues = [owned.queue for owned in self._queues()]
-        return LogState(
+        return OutboxState(
             rows_waiting=sum(queue.rows for queue in queues) + self._memory.rows,
             bytes_waiting=sum(queue.size for queue in queues) + self._memory.size,
             rows_in_memory=self._memory.rows,

@@ -11,10 +11,8 @@ from typing import Any
 
 from flows.settings import Settings
 from serving.answers import Answer
-from serving.outbox import LogState, Outbox
+from serving.outbox import Outbox
 from serving.sinks import prediction_delivery
-
-__all__ = ["LogState", "PredictionLog", "prediction_rows"]
 
 NO_CANDIDATE = "no_candidate"
 """The decision on a deal that was compared with none."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from flows.errors import InputRejected
 from flows.settings import Settings
 from serving.durable_queue import connect, transaction
-from serving.outbox import LogState, Outbox
+from serving.outbox import Outbox, OutboxState
 from serving.sinks import Sink, verdict_delivery
 
 LABEL_SOURCE = "review"
@@ -102,7 +102,7 @@ class Verdicts:
                 self._connection = None
 
     @property
-    def state(self) -> LogState:
+    def state(self) -> OutboxState:
         """How the deliveries stand."""
         return self._outbox.state
 

@@ -47,7 +47,7 @@ def bundles(stages: Path, tmp_path: Path) -> Settings:
 
 @contextmanager
 def watching(settings: Settings, every: float = 0.02) -> Iterator[Champion]:
-    champion = Champion(settings.current_bundle, every=every)
+    champion = Champion(settings.current_bundle, settings.new_deals_dir, every=every)
     champion.start()
     try:
         yield champion

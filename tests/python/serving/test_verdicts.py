@@ -45,7 +45,7 @@ def test_a_verdict_becomes_a_review_label(tmp_path: Path) -> None:
     verdicts = open_verdicts(tmp_path)
     at = datetime(2026, 11, 28, 13, tzinfo=timezone(timedelta(hours=1)))
     assert verdicts.record(**verdict(deal_id_a="d2", deal_id_b="d1", labelled_at=at))
-    assert verdicts.flush() and verdicts.state.healthy
+    assert verdicts.flush() and verdicts.state.last_error is None
     verdicts.close()
     assert rows(tmp_path) == [{**verdict(), "label_source": "review"}]
 
