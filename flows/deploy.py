@@ -21,7 +21,7 @@ from flows import bundle, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError, VertexError
-from flows.gate import GateSettings
+from flows.gate import LIMITS
 from flows.ledger import CANARY, DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
 from flows.new_deals import MOST as MOST_NEW_DEALS
 from flows.new_deals import deals_beside, publish_new_deals, remove_covered_files
@@ -218,7 +218,7 @@ def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
     """
     compiled = compile_serving(settings, dbt)
     version = crowned.model_version
-    limit = GateSettings().max_agreement_difference
+    limit = LIMITS.max_agreement_difference
     with open_warehouse(settings) as warehouse:
 
         def check(path: Path) -> None:

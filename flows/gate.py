@@ -127,8 +127,8 @@ class UnlabelledEvaluation:
 
 
 @dataclass(frozen=True)
-class GateSettings:
-    """The gate's limits.
+class Limits:
+    """What the gate asks of a model.
 
     min_positives: duplicates among the pairs that a first model, or the first that learned from
     labels, is judged or compared on. min_compared_positives: those among the pairs that a
@@ -160,6 +160,9 @@ class GateSettings:
     min_champion_overlap: float = 0.5
 
 
+LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Reason:
     """One check: its name, whether it passed, figure and limit, and a plain sentence."""
@@ -185,10 +188,7 @@ class Decision:
         return failed or tuple(reason.sentence for reason in self.reasons)
 
 
-def choose(
-    candidates: Sequence[Evaluation],
-    cross_validated: Container[str] = (),
-) -> Evaluation:
+def choose(candidates: Sequence[Evaluation], cross_validated: Container[str] = ()) -> Evaluation:
     """The candidate that goes to the gate: highest estimated F1 over all candidate pairs.
 
     Where it could not be estimated, or is equal, the highest average precision on the validation
@@ -221,26 +221,20 @@ def choose(
 def can_be_judged(
     candidates: Sequence[Evaluation],
     comparisons: Sequence[Comparison] = (),
-    settings: GateSettings | None = None,
     *,
     is_first: bool = False,
 ) -> bool:
-    """Whether the verdicts are enough to judge any candidate by: see `GateSettings`.
+    """Whether the verdicts are enough to judge any candidate by: see `Limits`.
 
     is_first: there is no champion.
     """
-    limits = settings or GateSettings()
-    compared = limits.min_positives if is_first else limits.min_compared_positives
-    return any(c.n_positives >= limits.min_positives for c in candidates) or any(
+    compared = LIMITS.min_positives if is_first else LIMITS.min_compared_positives
+    return any(c.n_positives >= LIMITS.min_positives for c in candidates) or any(
         c.n_positives >= compared for c in comparisons
     )
 
 
-def decide_unlabelled(
-    candidate: UnlabelledEvaluation,
-    agreement: Agreement,
-    settings: GateSettings | None = None,
-) -> Decision:
+def decide_unlabelled(candidate: UnlabelledEvaluation, agreement: Agreement) -> Decision:
     """Judge a model that no verdict can judge, by what its estimate says of itself.
 
     Wrong is an estimate that did not settle, that finds next to nothing or far too much to be a
@@ -248,7 +242,6 @@ def decide_unlabelled(
     other, or that contradicts the unlabelled champion. That it is right, nothing of this shows, and
     the last reason says so.
     """
-    limits = settings or GateSettings()
     share = _number(candidate.duplicate_share)
     weakest = _number(candidate.weakest_agreement)
     overlap = _number(candidate.champion_overlap)
@@ -256,30 +249,30 @@ def decide_unlabelled(
     reasons = [
         Reason(
             "converged",
-            candidate.is_converged and candidate.passes >= limits.min_passes,
+            candidate.is_converged and candidate.passes >= LIMITS.min_passes,
             float(candidate.passes),
-            float(limits.min_passes),
+            float(LIMITS.min_passes),
             f"The estimate {'settled' if candidate.is_converged else 'did not settle'} after "
             f"{candidate.rounds} rounds; {candidate.passes} of its passes had pairs enough, and it "
-            f"takes {limits.min_passes}.",
+            f"takes {LIMITS.min_passes}.",
         ),
         Reason(
             "expected_duplicates",
-            duplicates >= limits.min_expected_duplicates,
+            duplicates >= LIMITS.min_expected_duplicates,
             duplicates,
-            float(limits.min_expected_duplicates),
+            float(LIMITS.min_expected_duplicates),
             f"It expects {duplicates:,.0f} duplicates among {candidate.n_pairs:,} candidate pairs; "
-            f"an estimate needs at least {limits.min_expected_duplicates}.",
+            f"an estimate needs at least {LIMITS.min_expected_duplicates}.",
         ),
         Reason(
             "duplicate_share",
-            share is not None and share <= limits.max_duplicate_share,
+            share is not None and share <= LIMITS.max_duplicate_share,
             share,
-            limits.max_duplicate_share,
+            LIMITS.max_duplicate_share,
             "The share of duplicates is unknown."
             if share is None
             else f"It expects {share:.1%} of the pairs to be duplicates; more than "
-            f"{limits.max_duplicate_share:.0%} is not plausible.",
+            f"{LIMITS.max_duplicate_share:.0%} is not plausible.",
         ),
         Reason(
             "weakest_agreement",
@@ -298,27 +291,27 @@ def decide_unlabelled(
             "expected_precision",
             "precision that the model expects of itself",
             candidate.expected_precision,
-            limits.min_expected_precision,
+            LIMITS.min_expected_precision,
         ),
         _at_least(
             "expected_recall",
             "recall that the model expects of itself",
             candidate.expected_recall,
-            limits.min_expected_recall,
+            LIMITS.min_expected_recall,
         ),
-        _agreement(agreement, limits),
+        _agreement(agreement),
     ]
     if overlap is not None:
         reasons.append(
             Reason(
                 "champion_overlap",
-                limits.min_champion_overlap <= overlap < 1,
+                LIMITS.min_champion_overlap <= overlap < 1,
                 overlap,
-                limits.min_champion_overlap,
+                LIMITS.min_champion_overlap,
                 "It calls the same pairs duplicates as the champion, which stays."
                 if overlap == 1
                 else "Of the pairs that it or the champion calls duplicates, both do "
-                f"{overlap:.1%}; under {limits.min_champion_overlap:.0%} one of the two is wrong.",
+                f"{overlap:.1%}; under {LIMITS.min_champion_overlap:.0%} one of the two is wrong.",
             )
         )
     passed = all(reason.passed for reason in reasons)
@@ -339,7 +332,6 @@ def decide(
     comparison: Comparison | None,
     segments: Sequence[Segment],
     agreement: Agreement,
-    settings: GateSettings | None = None,
     *,
     label_growth: float | None = None,
 ) -> Decision:
@@ -351,33 +343,31 @@ def decide(
     Without a champion the floors, the calibration and the agreement count; with one, the candidate
     must also be better with confidence, by average precision or else by log loss, no segment may
     become worse by more than a tolerance, and it may not call far more of the pairs that nobody
-    judged duplicates. How many labels that takes is for the interval to
-    say: few leave it wide. So one that learned from many more labels than the champion is better
-    already where no figure speaks against it, or from several times as many, where none does with
-    confidence.
+    judged duplicates. How many labels that takes is for the interval to say: few leave it wide. So
+    one that learned from many more labels than the champion is better already where no figure
+    speaks against it, or from several times as many, where none does with confidence.
     """
-    limits = settings or GateSettings()
     reasons = [
-        _positives(candidate, champion, comparison, limits),
+        _positives(candidate, champion, comparison),
         _at_least(
             "average_precision",
             "average precision",
             candidate.average_precision,
-            limits.min_average_precision,
+            LIMITS.min_average_precision,
         ),
         _at_least(
             "precision",
             "precision at the threshold",
             candidate.precision,
-            limits.min_precision,
+            LIMITS.min_precision,
         ),
-        _calibration(candidate, limits),
-        _agreement(agreement, limits),
+        _calibration(candidate),
+        _agreement(agreement),
     ]
     if champion is not None:
-        reasons.append(_margin(champion, comparison, limits, label_growth))
-        reasons.append(_segments(segments, limits))
-        unjudged = _unjudged(candidate, champion, limits)
+        reasons.append(_margin(champion, comparison, label_growth))
+        reasons.append(_segments(segments))
+        unjudged = _unjudged(candidate, champion)
         reasons += [] if unjudged is None else [unjudged]
     return Decision(all(reason.passed for reason in reasons), tuple(reasons))
 
@@ -391,7 +381,6 @@ def _positives(
     candidate: Evaluation,
     champion: Evaluation | None,
     comparison: Comparison | None,
-    limits: GateSettings,
 ) -> Reason:
     """Enough duplicates to judge a first model, or to compare candidate and champion on.
 
@@ -399,10 +388,10 @@ def _positives(
     """
     found = 0 if comparison is None else comparison.n_positives
     if champion is None:
-        found, limit = max(found, candidate.n_positives), limits.min_positives
+        found, limit = max(found, candidate.n_positives), LIMITS.min_positives
         pairs, use = "that it is judged by", "a judgement"
     else:
-        limit = limits.min_compared_positives
+        limit = LIMITS.min_compared_positives
         pairs, use = "to compare candidate and champion on", "a comparison"
     sentence = f"The pairs {pairs} hold {found} duplicates; {use} needs at least {limit}."
     return Reason("positives", found >= limit, float(found), float(limit), sentence)
@@ -419,11 +408,11 @@ def _at_least(check: str, words: str, value: float | None, limit: float) -> Reas
     return Reason(check, passed, figure, limit, sentence)
 
 
-def _calibration(candidate: Evaluation, limits: GateSettings) -> Reason:
+def _calibration(candidate: Evaluation) -> Reason:
     figure = _number(candidate.calibration_error)
     # An error of the probabilities and one of chance add up as independent ones do.
     by_chance = _number(candidate.calibration_error_by_chance) or 0.0
-    limit = math.hypot(limits.max_calibration_error, by_chance)
+    limit = math.hypot(LIMITS.max_calibration_error, by_chance)
     passed = figure is not None and figure <= limit
     if figure is None:
         sentence = f"The calibration error could not be computed; at most {limit:.2f} is allowed."
@@ -435,8 +424,8 @@ def _calibration(candidate: Evaluation, limits: GateSettings) -> Reason:
     return Reason("calibration", passed, figure, limit, sentence)
 
 
-def _agreement(agreement: Agreement, limits: GateSettings) -> Reason:
-    limit = limits.max_agreement_difference
+def _agreement(agreement: Agreement) -> Reason:
+    limit = LIMITS.max_agreement_difference
     differences = (agreement.feature_difference, agreement.probability_difference)
     figure = math.inf if any(map(math.isnan, differences)) else max(differences)
     passed = agreement.pairs > 0 and agreement.missing == 0 and figure <= limit
@@ -463,10 +452,7 @@ def _agreement(agreement: Agreement, limits: GateSettings) -> Reason:
 
 
 def _margin(
-    champion: Evaluation,
-    comparison: Comparison | None,
-    limits: GateSettings,
-    label_growth: float | None,
+    champion: Evaluation, comparison: Comparison | None, label_growth: float | None
 ) -> Reason:
     """Better with confidence: by average precision; or by log loss, at no worse average precision.
 
@@ -478,43 +464,19 @@ def _margin(
     that the champion does not rank better with confidence. It happens once for each so many labels.
     From none to some is several times as many once there are duplicates enough for a first model.
     """
-    limit = limits.min_difference
+    limit = LIMITS.min_difference
     lower = None if comparison is None else _number(comparison.difference_lower)
     if comparison is None or lower is None:
-        reason = (
+        why = (
             "Candidate and champion could not be compared on the same pairs"
             if comparison is None
             else "Too few groups of labelled deals hold duplicates to compare them with confidence"
         )
-        sentence = f"{reason}, so the champion {champion.model_version} stays."
+        sentence = f"{why}, so the champion {champion.model_version} stays."
         return Reason("margin", False, None, limit, sentence)
     difference = _number(comparison.average_precision_difference)
-    loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)
     upper = _number(comparison.difference_upper)
-    has_learned = champion.model_type != FELLEGI_SUNTER
-    growth = label_growth or 0.0
-    is_no_worse = difference is not None and difference >= limit
-    by_loss = (
-        has_learned
-        and is_no_worse
-        and loss is not None
-        and loss_upper is not None
-        and loss_upper < 0
-    )
-    by_labels = (
-        has_learned
-        and growth >= limits.min_label_growth
-        and is_no_worse
-        and loss is not None
-        and loss <= 0
-    )
-    by_many = (
-        (has_learned or comparison.n_positives >= limits.min_positives)
-        and growth >= limits.sure_label_growth
-        and upper is not None
-        and upper >= limit
-    )
-    passed = lower > limit or by_loss or by_labels or by_many
+    loss, loss_upper = _number(comparison.log_loss_difference), _number(comparison.log_loss_upper)
     stated = "unknown" if difference is None else f"{difference:+.3f}"
     interval = (
         f"90 % interval {lower:+.3f} to {'?' if upper is None else f'{upper:+.3f}'}, "
@@ -525,34 +487,34 @@ def _margin(
         if label_growth is None or math.isinf(label_growth)
         else f"it learned from {label_growth:.1f} times as many labels"
     )
-    verdict = (
-        "the candidate is better with confidence"
-        if lower > limit
-        else f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
-        if by_loss
-        else f"no worse, nor is its log loss, {loss:+.3f}, and {learned}"
-        if by_labels
-        else f"not worse with confidence, and {learned}"
-        if by_many
-        else f"not more than {limit:.3f} with confidence, so the champion stays"
-    )
-    sentence = f"Average precision minus the champion's is {stated} ({interval}): {verdict}."
-    # The figure and the limit by which it passed.
-    check, figure = "margin", lower
-    if passed and lower <= limit:
-        check, figure, limit = (
-            ("margin_of_log_loss", -(loss_upper or 0.0), 0.0)
-            if by_loss
-            else ("margin_of_more_labels", difference or 0.0, limit)
-            if by_labels
-            else ("margin_of_many_labels", upper or 0.0, limit)
-        )
-    return Reason(check, passed, figure, limit, sentence)
+
+    def reason(check: str, passed: bool, figure: float, limit: float, verdict: str) -> Reason:
+        sentence = f"Average precision minus the champion's is {stated} ({interval}): {verdict}."
+        return Reason(check, passed, figure, limit, sentence)
+
+    if lower > limit:
+        verdict = "the candidate is better with confidence"
+        return reason("margin", True, lower, limit, verdict)
+    growth = label_growth or 0.0
+    has_learned = champion.model_type != FELLEGI_SUNTER
+    if has_learned and difference is not None and difference >= limit and loss is not None:
+        if loss_upper is not None and loss_upper < 0:
+            verdict = f"no worse, and its log loss, {loss:+.3f}, is better with confidence"
+            return reason("margin_of_log_loss", True, -loss_upper, 0.0, verdict)
+        if growth >= LIMITS.min_label_growth and loss <= 0:
+            verdict = f"no worse, nor is its log loss, {loss:+.3f}, and {learned}"
+            return reason("margin_of_more_labels", True, difference, limit, verdict)
+    has_enough = has_learned or comparison.n_positives >= LIMITS.min_positives
+    if has_enough and growth >= LIMITS.sure_label_growth and upper is not None and upper >= limit:
+        verdict = f"not worse with confidence, and {learned}"
+        return reason("margin_of_many_labels", True, upper, limit, verdict)
+    verdict = f"not more than {limit:.3f} with confidence, so the champion stays"
+    return reason("margin", False, lower, limit, verdict)
 
 
-def _segments(segments: Sequence[Segment], limits: GateSettings) -> Reason:
-    limit = limits.max_segment_loss
-    judged = [s for s in segments if s.n_positives >= limits.min_segment_positives]
+def _segments(segments: Sequence[Segment]) -> Reason:
+    limit = LIMITS.max_segment_loss
+    judged = [s for s in segments if s.n_positives >= LIMITS.min_segment_positives]
     worst: tuple[float, Segment] | None = None
     for segment in judged:
         before = _number(segment.champion_average_precision)
@@ -564,7 +526,7 @@ def _segments(segments: Sequence[Segment], limits: GateSettings) -> Reason:
             worst = (loss, segment)
     if worst is None:
         sentence = (
-            f"No segment has the {limits.min_segment_positives} duplicates that a comparison needs."
+            f"No segment has the {LIMITS.min_segment_positives} duplicates that a comparison needs."
         )
         return Reason("segments", True, None, limit, sentence)
     loss, segment = worst
@@ -584,7 +546,7 @@ def _segments(segments: Sequence[Segment], limits: GateSettings) -> Reason:
     return Reason("segments", passed, loss, limit, sentence)
 
 
-def _unjudged(candidate: Evaluation, champion: Evaluation, limits: GateSettings) -> Reason | None:
+def _unjudged(candidate: Evaluation, champion: Evaluation) -> Reason | None:
     """Not far more duplicates among the pairs that nobody judged than the champion finds.
 
     Verdicts are mostly about hard pairs. A model that is wrong about all the others can be better
@@ -597,9 +559,9 @@ def _unjudged(candidate: Evaluation, champion: Evaluation, limits: GateSettings)
     called = _called(champion)
     if champion.model_type == FELLEGI_SUNTER or found is None or before is None or not called:
         return None
-    limit = limits.max_unjudged_growth * max(1.0, _called(candidate) / called)
+    limit = LIMITS.max_unjudged_growth * max(1.0, _called(candidate) / called)
     # As with min_positives on both sides more: a handful says little.
-    figure = (found + limits.min_positives) / (before + limits.min_positives)
+    figure = (found + LIMITS.min_positives) / (before + LIMITS.min_positives)
     passed = figure <= limit
     sentence = (
         f"Of the pairs that nobody judged it calls {found:,} duplicates, the champion {before:,}: "

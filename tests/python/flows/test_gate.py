@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.gate import (
+    LIMITS,
     Agreement,
     Comparison,
     Decision,
     Evaluation,
-    GateSettings,
     Segment,
     UnlabelledEvaluation,
     can_be_judged,
@@ -48,7 +48,6 @@ UNSURE = replace(
     log_loss_upper=0.1,
 )
 """It ranks worse, though not with confidence, and its log loss is higher."""
-LIMITS = GateSettings()
 AGREES = Agreement(
     pairs=500, missing=0, feature_difference=0.0, worst_feature=None, probability_difference=1e-12
 )
@@ -368,33 +367,32 @@ def test_never_below_a_floor(
     agreement: Agreement,
     growth: float | None,
 ) -> None:
-    limits = LIMITS
     decision = decide(candidate, champion, comparison, segments, agreement, label_growth=growth)
     assert decision.promote == (not failed(decision))
     assert all(reason.sentence.endswith(".") for reason in decision.reasons)
     if decision.promote:
-        assert (candidate.average_precision or 0) >= limits.min_average_precision
-        assert (candidate.precision or 0) >= limits.min_precision
+        assert (candidate.average_precision or 0) >= LIMITS.min_average_precision
+        assert (candidate.precision or 0) >= LIMITS.min_precision
         assert candidate.calibration_error is not None
-        assert candidate.calibration_error <= limits.max_calibration_error
+        assert candidate.calibration_error <= LIMITS.max_calibration_error
         assert agreement.pairs > 0 and not agreement.missing
-        assert agreement.feature_difference <= limits.max_agreement_difference
-        assert agreement.probability_difference <= limits.max_agreement_difference
+        assert agreement.feature_difference <= LIMITS.max_agreement_difference
+        assert agreement.probability_difference <= LIMITS.max_agreement_difference
         if champion is None:
             compared = 0 if comparison is None else comparison.n_positives
-            assert max(candidate.n_positives, compared) >= limits.min_positives
+            assert max(candidate.n_positives, compared) >= LIMITS.min_positives
         else:
             assert comparison is not None and comparison.difference_lower is not None
-            assert comparison.n_positives >= limits.min_compared_positives
+            assert comparison.n_positives >= LIMITS.min_compared_positives
             if comparison.difference_lower <= 0:
                 assert (comparison.average_precision_difference or 0) >= 0 or (
                     growth is not None
-                    and growth >= limits.sure_label_growth
+                    and growth >= LIMITS.sure_label_growth
                     and (comparison.difference_upper or 0) >= 0
                 )
                 if champion.model_type == "fellegi_sunter":
-                    assert growth is not None and growth >= limits.sure_label_growth
-                    assert comparison.n_positives >= limits.min_positives
+                    assert growth is not None and growth >= LIMITS.sure_label_growth
+                    assert comparison.n_positives >= LIMITS.min_positives
 
 
 @given(evaluations, segments)
