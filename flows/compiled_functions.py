@@ -19,7 +19,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from flows.errors import OnedealError
+from flows.compiled_values import UnsupportedSqlError
 
 CODE_POINTS = (
     "select i, chr(cast(i as int)) as c from"
@@ -28,10 +28,6 @@ CODE_POINTS = (
 """All characters but ASCII, and but halves of surrogates, which no text holds."""
 JAMO = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
 _EXACT = 1 << 53
-
-
-class UnsupportedPatternError(OnedealError):
-    """A regular expression holds something that is not known here."""
 
 
 @cache
@@ -100,7 +96,7 @@ def pattern_of(pattern: str, *, never_empty: bool = False) -> re.Pattern[str]:
 
     Known are literals, ^ and $, groups, alternatives, the quantifiers + * ? {m,n}, the dot, and
     classes of ASCII characters, \p{L} and \p{N}: there, both engines take the first alternative
-    that fits, and as much as fits. Raises UnsupportedPatternError for anything else, and with
+    that fits, and as much as fits. Raises UnsupportedSqlError for anything else, and with
     `never_empty` where an empty text matches.
     """
     made, at = [], 0
@@ -110,7 +106,7 @@ def pattern_of(pattern: str, *, never_empty: bool = False) -> re.Pattern[str]:
             if found:
                 break
         else:
-            raise UnsupportedPatternError(
+            raise UnsupportedSqlError(
                 f"the regular expression {pattern!r} has at {at} what is not known here"
             )
         text = found[0]
@@ -124,7 +120,7 @@ def pattern_of(pattern: str, *, never_empty: bool = False) -> re.Pattern[str]:
         at = found.end()
     compiled = re.compile("".join(made))
     if never_empty and compiled.search(""):
-        raise UnsupportedPatternError(f"the regular expression {pattern!r} matches an empty text")
+        raise UnsupportedSqlError(f"the regular expression {pattern!r} matches an empty text")
     return compiled
 
 
@@ -139,7 +135,7 @@ def _class(text: str) -> str:
     both = r"\p{L}\p{N}"
     rest = text.replace(both, "")
     if "\\p" in rest:
-        raise UnsupportedPatternError(f"the class {text!r} is not known here: only {both} together")
+        raise UnsupportedSqlError(f"the class {text!r} is not known here: only {both} together")
     return text.replace(both, _characters()[4]) if both in text else text
 
 

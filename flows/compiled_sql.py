@@ -22,7 +22,7 @@ import sqlglot
 from sqlglot import exp
 
 from flows.compiled_expressions import ANONYMOUS, EXPRESSIONS
-from flows.compiled_functions import FUNCTIONS, UnsupportedPatternError
+from flows.compiled_functions import FUNCTIONS
 from flows.compiled_values import (
     BOOL,
     FLOAT,
@@ -78,8 +78,6 @@ def _compiled(sql: str, relations: tuple[tuple[str, tuple[Column, ...]], ...]) -
         source = f"def run({arguments}):\n{body}\n    return {result.code}\n"
         scope: dict[str, Any] = {**FUNCTIONS, **compiler.constants}
         exec(compile(source, "<compiled SQL>", "exec"), scope)
-    except UnsupportedPatternError as error:
-        raise UnsupportedSqlError(str(error)) from error
     except _UNFORESEEN as error:
         # A node of a shape that no SQL seen so far had: not known here either.
         raise UnsupportedSqlError(f"can't be compiled: {error!r}") from error

@@ -2,18 +2,25 @@
 
 ::
 
-    OnedealError                1  something failed; the message says what and what to do
-     ├── SettingsError          1  an environment variable or the project directory is wrong
-     ├── WarehouseError         1  the warehouse can't be opened or read
-     │    ├── WarehouseDenied   1  the warehouse refuses it to this user
-     │    └── WarehouseMemory   1  the warehouse's engine needs more memory than it may take
-     ├── VertexError            1  Vertex AI refused or failed; the champion stays
-     ├── DbtFailed              1  dbt stopped: which nodes, their messages, the log file
-     ├── BundleError            1  a serving bundle is missing, incomplete or was altered
-     ├── NothingToDo            3  nothing new to work on; nothing was changed
-     ├── InputRejected          4  a file or an argument was refused; nothing was changed
-     └── RunInProgress          5  another process holds the lock
-          └── WarehouseLocked   5  another process has the warehouse file open
+    OnedealError                  1  something failed; the message says what and what to do
+     ├── SettingsError            1  an environment variable or the project directory is wrong
+     ├── WarehouseError           1  the warehouse can't be opened or read
+     │    ├── WarehouseDenied     1  the warehouse refuses it to this user
+     │    └── WarehouseMemory     1  the warehouse's engine needs more memory than it may take
+     ├── VertexError              1  Vertex AI refused or failed; the champion stays
+     │    ├── VertexNotFound      1  what was asked for does not exist there
+     │    ├── VertexUnavailable   1  it did not answer, which says nothing of what was asked for
+     │    └── CanaryRejected      1  a new champion did worse on the endpoint than is allowed
+     ├── DbtFailed                1  dbt stopped: which nodes, their messages, the log file
+     ├── BundleError              1  a serving bundle is missing, incomplete or was altered
+     ├── UnsupportedSqlError      1  matching SQL holds what the service can't run
+     ├── NothingToDo              3  nothing new to work on; nothing was changed
+     ├── InputRejected            4  a file or an argument was refused; nothing was changed
+     │    └── FilesRefused        4  some of several files were; the others were ingested
+     └── RunInProgress            5  another process holds the lock
+          └── WarehouseLocked     5  another process has the warehouse file open
+
+What one module alone raises stands in that module.
 
 Exit code 0 is success, and 2 is the command line's own usage error (an unknown option, a missing
 argument).
@@ -24,22 +31,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-__all__ = [
-    "BundleError",
-    "DbtFailed",
-    "FailedNode",
-    "InputRejected",
-    "NothingToDo",
-    "OnedealError",
-    "RunInProgress",
-    "SettingsError",
-    "VertexError",
-    "WarehouseDenied",
-    "WarehouseError",
-    "WarehouseLocked",
-    "WarehouseMemory",
-]
 
 
 class OnedealError(Exception):
