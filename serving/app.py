@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -22,6 +23,7 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.pages import documentation
 from serving.problems import CODES, Problem
 from serving.schemas import (
+    MAX_DEALS,
     DealInstance,
     ErrorResponse,
     MatchRequest,
@@ -108,7 +110,7 @@ class _Json(JSONResponse):
         return content if isinstance(content, bytes) else str(content).encode()
 
 
-BODIES: dict[str, tuple[Any, Any]] = {
+BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/match": (MatchRequest, MatchResponse),
     "/v1/verdicts": (VerdictRequest, VerdictResponse),
     "/predict": (PredictRequest, PredictResponse),
@@ -197,8 +199,10 @@ class _Routes:
             raise Problem(422, "instances: they must all be deals, or all be features of pairs.")
         predictions: list[dict[str, Any]]
         if deals:
-            if len(deals) > 100:
-                raise Problem(422, f"instances: at most 100 may be deals, and {len(deals)} are.")
+            if len(deals) > MAX_DEALS:
+                raise Problem(
+                    422, f"instances: at most {MAX_DEALS} may be deals, and {len(deals)} are."
+                )
             ids = [deal.deal_id for deal in deals.values() if deal.deal_id is not None]
             if len(ids) != len(set(ids)):
                 raise Problem(422, "instances: each deal_id must stand in them once.")
@@ -341,7 +345,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 # --- the OpenAPI document ------------------------------------------------------------------------
 
 
-def _described(request: Any, is_open: bool) -> dict[str, Any]:
+def _described(request: type[BaseModel] | None, is_open: bool) -> dict[str, Any]:
     extra: dict[str, Any] = {"security": [] if is_open else [{"key": []}]}
     if request is not None:
         schema = {"$ref": f"#/components/schemas/{request.__name__}"}
@@ -352,7 +356,7 @@ def _described(request: Any, is_open: bool) -> dict[str, Any]:
     return extra
 
 
-EXAMPLES: dict[Any, Any] = {
+EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     MatchRequest: {
         "deal": {
             "deal_name": "Acme - 50 seats",

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -54,25 +55,17 @@ def documentation(document: dict[str, Any], address: str) -> str:
     """The page. address: where the service is, for the examples."""
     environment = _environment()
 
-    def fields(schema: dict[str, Any]) -> Any:
+    def fields(schema: dict[str, Any]) -> Markup:
         rows = _rows(document, schema, "")
-        return environment.markup(environment.from_string(FIELDS).render(fields=rows))
+        return Markup(environment.from_string(FIELDS).render(fields=rows))
 
     page = environment.from_string(PAGE)
     return page.render(document=document, address=address, fields=fields)
 
 
-class _Environment(jinja2.Environment):
-    @staticmethod
-    def markup(text: str) -> Any:
-        from markupsafe import Markup
-
-        return Markup(text)
-
-
 @lru_cache(maxsize=1)
-def _environment() -> _Environment:
-    environment = _Environment(autoescape=True, trim_blocks=True)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     environment.filters["as_json"] = json.dumps
     return environment
 

@@ -73,7 +73,9 @@ def phrases_of(words: Mapping[str, Mapping[str, object]]) -> dict[str, Phrase]:
         try:
             high = str(meta["phrase_high"])
             phrase = Phrase(
-                high, str(meta.get("phrase_low", high)), float(str(meta.get("phrase_from", 0.5)))
+                high,
+                str(meta.get("phrase_low", high)),
+                float(str(meta.get("phrase_from", HIGH_FROM))),
             )
             for value in (0.0, 1.0, phrase.high_from):
                 phrase.text(value)

@@ -22,6 +22,7 @@ from typing import Protocol
 
 import httpx
 
+from flows.errors import RunInProgress
 from flows.settings import Settings
 from serving.durable_queue import transaction
 from serving.guard import log
@@ -32,8 +33,7 @@ from serving.settings import ServingSettings
 KIND = "retrain"
 RECORDED, STARTED, ENDED = "recorded", "started", "ended"
 RETRY_SECONDS = 30.0
-IN_PROGRESS = 5
-"""The exit code of a command that found another one at work."""
+IN_PROGRESS = RunInProgress.exit_code
 PREFECT_SECONDS = 10.0
 MOST_AHEAD = timedelta(days=1)
 """How far ahead a business date may be: where it is tomorrow by the publisher's clock."""
