@@ -38,7 +38,7 @@ from google.cloud.bigquery import (
 
 from flows.bigquery_errors import EXPECTED, explain
 from flows.bigquery_jobs import Jobs, label
-from flows.contract import Contract
+from flows.contract import Contract, arrow_type
 from flows.contract import Table as ContractTable
 from flows.errors import WarehouseError
 from flows.profile import bigquery_credentials
@@ -545,4 +545,4 @@ def _has_storage() -> bool:
 def _arrow_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us")
-    return pa.decimal128(18, 3) if pa.types.is_decimal(kind) else kind
+    return arrow_type("numeric") if pa.types.is_decimal(kind) else kind

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 SOURCES_FILE = Path("models") / "staging" / "_staging__sources.yml"
 
+AMOUNT_DIGITS, AMOUNT_DECIMALS = 15, 3
+"""Of an amount, before the point and after it. What has more decimals is rounded."""
+MIN_YEAR = 1900
+"""Of a time or a date. What is before is a mistake."""
+
 DUCKDB_TYPES = {
     "string": "VARCHAR",
-    "numeric": "DECIMAL(18,3)",
+    "numeric": f"DECIMAL({AMOUNT_DIGITS + AMOUNT_DECIMALS},{AMOUNT_DECIMALS})",
     "float64": "DOUBLE",
     "int64": "BIGINT",
     "bool": "BOOLEAN",
@@ -106,7 +111,7 @@ def arrow_type(data_type: str) -> pa.DataType:
 
     types = {
         "string": pa.string(),
-        "numeric": pa.decimal128(18, 3),
+        "numeric": pa.decimal128(AMOUNT_DIGITS + AMOUNT_DECIMALS, AMOUNT_DECIMALS),
         "float64": pa.float64(),
         "int64": pa.int64(),
         "bool": pa.bool_(),

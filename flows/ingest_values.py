@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR, arrow_type
+
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 1024 * 1024
@@ -29,9 +31,7 @@ DEFAULT_MISSING = ("null", "(null)", "none", "nan", "NaN", "n/a", "#n/a", r"\n",
 DATE_ORDERS = ("mdy", "dmy")
 LABEL_SOURCES = ("crm_merge", "import", "review")
 
-MIN_YEAR = 1900
-_SCALE = Decimal("0.001")
-_INTEGER_DIGITS = 15
+_SCALE = Decimal(1).scaleb(-AMOUNT_DECIMALS)
 
 # --- amounts -----------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ def _digits(number: str, decimal: str | None, text: str) -> Decimal:
     ):
         raise ValueError(f"{_shown(text)} is not an amount: its separators do not fit")
     whole = _NOT_DIGIT.sub("", whole).lstrip("0") or "0"
-    if len(whole) > _INTEGER_DIGITS:
+    if len(whole) > AMOUNT_DIGITS:
         raise ValueError(_too_large(text))
     return Decimal(f"{whole}.{fraction or '0'}")
 
@@ -189,9 +189,9 @@ def _grouped(groups: list[str]) -> bool:
 
 
 def _in_range(value: Decimal, text: str) -> Decimal:
-    if value.adjusted() < _INTEGER_DIGITS:
+    if value.adjusted() < AMOUNT_DIGITS:
         value = value.quantize(_SCALE, ROUND_HALF_EVEN)
-        if value.adjusted() < _INTEGER_DIGITS:
+        if value.adjusted() < AMOUNT_DIGITS:
             return value or Decimal("0.000")
     raise ValueError(_too_large(text))
 
@@ -199,7 +199,7 @@ def _in_range(value: Decimal, text: str) -> Decimal:
 def _too_large(text: str) -> str:
     return (
         f"{_shown(text)} is too large: "
-        f"an amount has at most {_INTEGER_DIGITS} digits before the point"
+        f"an amount has at most {AMOUNT_DIGITS} digits before the point"
     )
 
 
@@ -495,7 +495,7 @@ def _amounts(
         (pc.if_else(exact, cells, none), "."),
     ):
         parsed, indices = _by_distinct_text(part, partial(parse_amount, decimal=decimal), faults)
-        amounts = pa.array([both and both[0] for both in parsed], pa.decimal128(18, 3))
+        amounts = pa.array([both and both[0] for both in parsed], arrow_type("numeric"))
         names = pa.array([both and both[1] for both in parsed], pa.string())
         values.append(amounts.take(indices))
         currencies.append(names.take(indices))

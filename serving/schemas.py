@@ -26,15 +26,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR
 from serving.problems import FieldProblem, Problem
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_DEALS = 100
 MAX_INSTANCES = 1000
-MIN_YEAR = 1900
-MAX_DIGITS = 15
-"""Of an amount, before the point."""
 TEXT, LONG_TEXT, IDENTIFIER = 1_000, 20_000, 200
 """The longest texts that are taken, in characters."""
 MAX_FIELDS = 20
@@ -50,7 +48,7 @@ DATE_WORDS = "a date as ISO 8601, such as 2026-08-01"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?P<clock>[Tt ]\d\d:\d\d.*)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_SCALE = Decimal("0.001")
+_SCALE = Decimal(1).scaleb(-AMOUNT_DECIMALS)
 
 
 def _wrong(allowed: str) -> PydanticCustomError:
@@ -117,9 +115,9 @@ def _no_text(value: Any) -> Any:
 
 def _amount(value: Decimal) -> Decimal:
     # Arithmetic with a number such as 1e999999999 would overflow.
-    if value and value.adjusted() >= MAX_DIGITS:
-        raise _wrong(f"it must have at most {MAX_DIGITS} digits before the point")
-    if not value or value.adjusted() < -MAX_DIGITS:
+    if value and value.adjusted() >= AMOUNT_DIGITS:
+        raise _wrong(f"it must have at most {AMOUNT_DIGITS} digits before the point")
+    if not value or value.adjusted() < -AMOUNT_DIGITS:
         return Decimal("0.000")
     return value.quantize(_SCALE, rounding=ROUND_HALF_EVEN)
 
@@ -149,8 +147,8 @@ Amount = Annotated[
     WithJsonSchema(
         {
             "type": "number",
-            "exclusiveMinimum": -(10**MAX_DIGITS),
-            "exclusiveMaximum": 10**MAX_DIGITS,
+            "exclusiveMinimum": -(10**AMOUNT_DIGITS),
+            "exclusiveMaximum": 10**AMOUNT_DIGITS,
         }
     ),
 ]
