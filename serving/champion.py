@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from flows.bundle import MANIFEST
 from flows.errors import BundleError
 from flows.new_deals import files_in, newest_change
+from flows.warehouse import utc_now
 from serving.matcher import Matcher
 
 EVERY = 1.0
@@ -131,7 +132,7 @@ class Champion:
                 self._set(new_deals_error=_told(error))
 
     def _load(self, identity: Identity | None) -> None:
-        now, older = _now(), self._matcher
+        now, older = utc_now(), self._matcher
         since = self._state.refused_since
         if identity is not None and identity == self._refused and since is not None:
             if time.monotonic() - self._tried_at < TRIED_AGAIN_AFTER:
@@ -157,7 +158,7 @@ class Champion:
         self._refused = None
         self._set(
             model_version=matcher.info.model_version,
-            loaded_at=_now(),
+            loaded_at=utc_now(),
             refused=None,
             refused_since=None,
             new_deals=len(taken_in) and matcher.added,
@@ -210,7 +211,3 @@ def _told(error: Exception) -> str:
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {place.filename}:{place.lineno}"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

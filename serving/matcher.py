@@ -27,6 +27,7 @@ from duckdb_bqml.model import Model, load_model
 from flows.bundle import MODEL_FILE, BundleInfo, read_bundle
 from flows.bundle_matching import MOST_ASKED, Comparer, Incoming, PairFeatures
 from flows.errors import BundleError
+from flows.warehouse import utc_now
 from serving.answers import Answer, Match
 from serving.reasons import Reasons
 
@@ -277,7 +278,7 @@ class Matcher:
                     self._remembered.popitem(last=False)
 
     def _raw(self, deals: Sequence[Mapping[str, object]]) -> pa.Table:
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = utc_now()
         return pa.table(
             {
                 field.name: pa.array(

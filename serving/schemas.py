@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR
+from flows.warehouse import utc_now
 from serving.problems import FieldProblem, Problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -101,7 +102,7 @@ def _utc(value: datetime) -> datetime:
 
 
 def _not_ahead(value: datetime) -> datetime:
-    if value > datetime.now(UTC).replace(tzinfo=None) + MOST_AHEAD:
+    if value > utc_now() + MOST_AHEAD:
         raise _wrong("it must not be more than a day ahead")
     return value
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flows.errors import InputRejected
 from flows.settings import Settings
+from flows.warehouse import utc_now
 from serving.durable_queue import connect, transaction
 from serving.outbox import Outbox, OutboxState
 from serving.sinks import Sink, verdict_delivery
@@ -141,7 +142,7 @@ class Verdicts:
                 "create table if not exists verdicts "
                 "(subject text primary key, is_duplicate, labelled_at text, is_kept) without rowid"
             )
-            until = _utc(datetime.now(UTC) - REMEMBERED).isoformat()
+            until = (utc_now() - REMEMBERED).isoformat()
             connection.execute("delete from verdicts where labelled_at < ?", (until,))
             connection.execute("pragma wal_autocheckpoint = 1000")
             self._connection = connection
