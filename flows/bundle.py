@@ -52,15 +52,16 @@ RELATIONS = {
     "capped_blocks": "int_deals__capped_blocks",
     "best_matches": "int_deals__best_matches",
 }
-"""What the index is made of: name of the relation in the bundle's SQL, and the warehouse's."""
+"""What the index is made of: name of the relation in the bundle's SQL, and in the warehouse."""
+
+MATCH_WEIGHTS = "match_weights"
+"""Name in the bundle's SQL of the one relation that is the model version's own."""
 
 DEFINITION = "int_pairs__definition"
+"""The table that says by which SQL the warehouse's deals, keys and pairs were made."""
 
 EXPORT_MEMORY = "600MB"
 """What the warehouse may take in this process while a bundle is written; more goes to disk."""
-
-MATCH_WEIGHTS = "match_weights"
-"""The same of the one relation that is the model version's own."""
 
 STEPS = {
     "incoming_clean": "serving__clean",

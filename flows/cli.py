@@ -219,10 +219,11 @@ def retrain(
 ) -> None:
     """Train on what is new, and deploy the model if it is better.
 
-    Two candidates are trained. The better one and the champion are judged on the same labelled
-    pairs; a gate promotes the candidate only if it is better with confidence, and says why. Then
-    all pairs are scored, duplicates grouped, and a report is written. Where no deal and no label
-    came since the last decision, nothing is trained. A run that was killed is finished by the next.
+    Three candidates are made, one of which needs no labels. The best one and the champion are
+    judged on the same labelled pairs; a gate promotes the candidate only if it is better with
+    confidence, and says why. Then all pairs are scored, duplicates grouped, and a report is
+    written. Where no deal and no label came since the last decision, nothing is trained. A run that
+    was killed is finished by the next.
 
     Example: `onedeal retrain --if-fresh`
     """

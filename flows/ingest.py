@@ -206,17 +206,17 @@ def read_labels(
     """
     contract = load_contract(settings.project_dir)
     opened = _open(contract, "labels", file, mapping, split)
-    tables, lines, rejected, skipped = [], [], [], 0
+    accepted, lines, rejected, skipped = [], [], [], 0
     for batch in opened.source.batches(opened.columns):
         part = _convert_batch(opened, batch, utc_now())
-        tables.append(part.accepted.select(list(REQUIRED["labels"])))
+        accepted.append(part.accepted.select(list(REQUIRED["labels"])))
         lines += part.lines.to_pylist()
         rejected += part.rejected
         skipped += part.skipped
     counts = Counts(accepted=len(lines), rejected=len(rejected), skipped=skipped)
     _refuse_other_date_order(opened)
     _refuse_nothing(opened, counts, rejected)
-    return LabelledPairs(pa.Table.from_batches(tables), tuple(lines), tuple(rejected))
+    return LabelledPairs(pa.Table.from_batches(accepted), tuple(lines), tuple(rejected))
 
 
 # --- one file ----------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ class Series:
     kind: `candidate` (the one the gate judged), `other` (the best of the other candidates),
         `another` (the rest of them) or `champion`.
     is_duplicate: the verdicts, 0 or 1. probability: the scores in [0, 1], in the same order.
+    pair_weight: how often each of the pairs counts. threshold: the probability from which on the
+        model calls a pair a duplicate, None where it has none.
     operating_point: (recall, precision) at the model's threshold, None where unknown.
     """
 
@@ -91,9 +93,9 @@ def precision_recall(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall (rising) and precision where recall grows; both empty without positives.
 
-    Pairs of equal probability are one step, and each pair counts as often as its
-    weight says. The area under these steps, sum of
-    (recall[i] - recall[i - 1]) * precision[i], is the average precision.
+    Pairs of equal probability are one step, and each pair counts as often as its weight says. The
+    area under these steps, sum of (recall[i] - recall[i - 1]) * precision[i], is the average
+    precision.
     """
     import numpy as np
 

@@ -119,8 +119,8 @@ def _why_taken_back(events: Sequence[Event], version: str) -> tuple[str, ...]:
 def _note(event: Event) -> str:
     if "by" in event.details:
         return f"by {event.details['by']}"
-    # The candidate that did not go to the gate is recorded with the name of the one that did.
-    return "the other candidate was better" if "chosen" in event.details else ""
+    # A candidate that did not go to the gate is recorded with the name of the one that did.
+    return "another candidate was better" if "chosen" in event.details else ""
 
 
 class _Reader:

@@ -865,7 +865,7 @@ def test_reading_a_promotion(warehouse: Warehouse) -> None:
         ("rejected", LOGISTIC),
         ("promoted", TREES),
     ]
-    assert read.events[2].note == "the other candidate was better"
+    assert read.events[2].note == "another candidate was better"
     assert dict(read.versions)["onedeal"] and dict(read.versions)["duckdb"]
     assert HOSTILE in Page(report_page.render_report(read)).text
 
