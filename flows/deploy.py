@@ -202,6 +202,13 @@ def _take_back(settings: Settings, run_id: str, error: VertexError) -> bool:
     return True
 
 
+def why_taken_back(settings: Settings) -> tuple[str, ...]:
+    """What the ledger says against the version that was champion for the length of its canary."""
+    with open_warehouse(settings) as warehouse:
+        crowned = ledger.champion(ledger.read(warehouse))
+    return () if crowned is None else tuple(crowned.details.get("reasons") or ())
+
+
 def compile_serving(settings: Settings, dbt: Dbt) -> bundle.Compiled:
     """What a bundle takes over from the project, compiled for DuckDB whatever the target is."""
     if target_type(settings) != "duckdb":

@@ -17,8 +17,8 @@ from flows import ledger
 from flows.dbt import Dbt, OnNode
 from flows.deploy import converge
 from flows.errors import InputRejected, NothingToDo
+from flows.evaluations import FILE_EVALUATION
 from flows.lock import writer_lock
-from flows.retrain import FILE_EVALUATION
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.warehouse import Warehouse, open_warehouse

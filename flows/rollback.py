@@ -17,11 +17,11 @@ from flows.deploy import (
     needs_scoring,
     refresh_bundle,
     score_pairs,
+    why_taken_back,
 )
 from flows.errors import BundleError, InputRejected, NothingToDo, VertexError
 from flows.ledger import PROMOTED, ROLLED_BACK, Entry, Event
 from flows.lock import writer_lock
-from flows.retrain import why_taken_back
 from flows.settings import Settings
 from flows.steps import StepRunner, call
 from flows.versions import FELLEGI_SUNTER, model_relation

@@ -11,6 +11,7 @@ from typing import Any
 from flows import bundle, ledger
 from flows.deliveries import damaged_files
 from flows.errors import VertexError, WarehouseDenied, WarehouseLocked
+from flows.freshness import read_arrived
 from flows.ledger import Event
 from flows.lock import Holder, describe, holder, is_locked, writers_kept_away
 from flows.profile import target_type
@@ -250,29 +251,16 @@ def _reasons(event: Event) -> tuple[str, ...]:
 
 
 def _data(warehouse: Warehouse, events: Sequence[Event]) -> DataStatus:
-    last = ledger.last_decision(events)
-    seen = dict(last.details.get("watermark") or {}) if last is not None else {}
-    counts: dict[str, Any] = {}
-    for name, table in (("deals", "raw_deals"), ("labels", "deal_labels")):
-        row = {"n": 0, "newest": None, "n_new": 0}
-        if warehouse.exists(f"onedeal_raw.{table}"):
-            since = datetime.fromisoformat(seen[name]) if seen.get(name) else datetime.min
-            row = warehouse.query(
-                "select count(*) as n, max(_ingested_at) as newest, "
-                "count(case when _ingested_at > ? then 1 end) as n_new "
-                f"from {warehouse.name(f'onedeal_raw.{table}')}",
-                (since,),
-            )[0]
-        counts[name] = row
-    rejected = _count(warehouse, "onedeal_raw.raw_deals_rejected")
+    arrived = read_arrived(warehouse, events)
+    deals, labels = arrived["deals"], arrived["labels"]
     return DataStatus(
-        deals=counts["deals"]["n"],
-        labels=counts["labels"]["n"],
-        last_deals_at=counts["deals"]["newest"],
-        last_labels_at=counts["labels"]["newest"],
-        new_deals=counts["deals"]["n_new"],
-        new_labels=counts["labels"]["n_new"],
-        rejected_rows=rejected or 0,
+        deals=deals.rows,
+        labels=labels.rows,
+        last_deals_at=deals.newest,
+        last_labels_at=labels.newest,
+        new_deals=deals.new,
+        new_labels=labels.new,
+        rejected_rows=_count(warehouse, "onedeal_raw.raw_deals_rejected") or 0,
         unknown_deals=read_unknown_deals(warehouse),
     )
 

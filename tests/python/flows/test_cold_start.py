@@ -16,9 +16,10 @@ from flows import ledger
 from flows.bundle import MODEL_FILE, bundle_versions, read_bundle
 from flows.demo_deals import GeneratedDeals, generate_deals
 from flows.deploy import CHAMPION_MODEL, CHAMPION_WEIGHTS
+from flows.evaluations import read_evaluations
 from flows.gate import Evaluation
 from flows.ingest import ingest_deals, ingest_labels
-from flows.retrain import Outcome, RetrainResult, read_evaluations, retrain
+from flows.retrain import Outcome, RetrainResult, retrain
 from flows.settings import Settings
 from flows.versions import MODEL_PREFIX, weights_relation
 from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse

@@ -15,7 +15,7 @@ from flows import deliveries
 from flows.dbt import Dbt
 from flows.deliveries import UNFINISHED_SECONDS, TakenIn, take_in
 from flows.errors import NothingToDo
-from flows.retrain import check_freshness
+from flows.freshness import check_freshness
 from flows.score import score
 from flows.settings import Settings
 from flows.status import status

@@ -15,10 +15,12 @@ from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
 from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
 from flows.errors import BundleError, DbtFailed, InputRejected
+from flows.evaluations import read_evaluations
+from flows.freshness import Freshness
 from flows.gate import Agreement, Comparison, Evaluation
 from flows.ingest import ingest_deals, ingest_labels
 from flows.ledger import Entry, Event
-from flows.retrain import Freshness, Outcome, decide, read_evaluations, retrain
+from flows.retrain import Outcome, decide, retrain
 from flows.rollback import promote, rollback
 from flows.settings import Settings
 from flows.status import status
