@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from flows.contract import Table, load_contract
 from flows.profile import target_type
 from flows.settings import Settings
-from flows.warehouse import Warehouse, utc_now
+from flows.warehouse import Warehouse, after_all_rows
 
 DAMAGED = ".damaged"
 """What the name of a file ends with that is no Parquet; it is left for a person to look at."""
@@ -57,7 +57,7 @@ def take_in(settings: Settings, warehouse: Warehouse) -> TakenIn:
         return TakenIn()
     contract = load_contract(settings.project_dir)
     log, labels = contract.table("prediction_log"), contract.table("deal_labels")
-    start = _after(warehouse, labels)
+    start = after_all_rows(warehouse, labels.qualified, "_ingested_at")
     taken = TakenIn(
         warehouse.append(log.qualified, predictions.batches(log), _new_predictions(log, warehouse)),
         warehouse.append(
@@ -141,16 +141,6 @@ class _Files:
             # The service may be writing to it.
             with suppress(OSError):
                 directory.rmdir()
-
-
-def _after(warehouse: Warehouse, labels: Table) -> datetime:
-    """Now, but after all rows that are there, even if the clock errs."""
-    rows = warehouse.query(
-        f"select max(_ingested_at) as latest from {warehouse.name(labels.qualified)}"
-    )
-    latest: datetime | None = rows[0]["latest"]
-    now = utc_now()
-    return now if latest is None else max(now, latest + timedelta(microseconds=1))
 
 
 def _new_predictions(log: Table, warehouse: Warehouse) -> str:

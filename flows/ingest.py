@@ -39,7 +39,7 @@ from flows.ingest_values import Converted, ValueOptions, clean, convert
 from flows.lock import writer_lock
 from flows.new_deals import publish_new_deals
 from flows.settings import Settings
-from flows.warehouse import Warehouse, open_warehouse, utc_now
+from flows.warehouse import Warehouse, after_all_rows, open_warehouse, utc_now
 
 Kind = Literal["deals", "labels"]
 Progress = Callable[[str], None]
@@ -430,7 +430,8 @@ def _load(
 ) -> None:
     """Write the file's rows and then the file itself; count them, and show the first rejected."""
     ingested_files = contract.table("ingested_files")
-    start = _start(warehouse, ingested_files)
+    # The time of the file's first row.
+    start = after_all_rows(warehouse, ingested_files.qualified, "_ingested_at")
     reported = time.monotonic()
     read = 0
 
@@ -467,16 +468,6 @@ def _load(
     }
     schema = ingested_files.arrow_schema()
     warehouse.append(ingested_files.qualified, [pa.RecordBatch.from_pylist([record], schema)])
-
-
-def _start(warehouse: Warehouse, ingested_files: Table) -> datetime:
-    """The time of a file's first row: now, but after all rows before it, even if the clock errs."""
-    rows = warehouse.query(
-        f"select max(_ingested_at) as latest from {warehouse.name(ingested_files.qualified)}"
-    )
-    latest: datetime | None = rows[0]["latest"]
-    now = utc_now()
-    return now if latest is None else max(now, latest + timedelta(microseconds=1))
 
 
 def _append_rejected(

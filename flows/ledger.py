@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from flows.warehouse import Warehouse, utc_now
+from flows.warehouse import Warehouse, after_all_rows
 
 TABLE = "onedeal_ops.model_ledger"
 
@@ -66,11 +66,7 @@ def record(warehouse: Warehouse, run_id: str, entries: Sequence[Entry]) -> list[
             raise ValueError(f"unknown event {entry.event!r}; the ledger knows {', '.join(EVENTS)}")
     if not entries:
         return []
-    table = warehouse.name(TABLE)
-    latest = warehouse.query(f"select max(occurred_at) as latest from {table}")[0]["latest"]
-    now = utc_now()
-    if latest is not None and now <= latest:
-        now = latest + timedelta(microseconds=1)
+    now = after_all_rows(warehouse, TABLE, "occurred_at")
     written = []
     for number, entry in enumerate(entries):
         occurred_at = now + timedelta(microseconds=number)
@@ -85,7 +81,8 @@ def record(warehouse: Warehouse, run_id: str, entries: Sequence[Entry]) -> list[
         written.append(event)
     # One statement: there is no half of it.
     warehouse.execute(
-        f"insert into {table} (event_id, model_version, event, occurred_at, run_id, details) "
+        f"insert into {warehouse.name(TABLE)} "
+        "(event_id, model_version, event, occurred_at, run_id, details) "
         f"values {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(written))}",
         [
             value

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +38,14 @@ CHUNK_BYTES = 32 * 1024 * 1024
 def utc_now() -> datetime:
     """The present time in UTC, without a zone: as the warehouse stores times."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def after_all_rows(warehouse: Warehouse, table: str, column: str) -> datetime:
+    """The present time in UTC, but after all times in a table's column, even if the clock errs."""
+    [row] = warehouse.query(f"select max({column}) as latest from {warehouse.name(table)}")
+    latest: datetime | None = row["latest"]
+    now = utc_now()
+    return now if latest is None else max(now, latest + timedelta(microseconds=1))
 
 
 def quote(identifier: str) -> str:

@@ -407,7 +407,7 @@ def test_the_order_of_files_survives_a_clock_that_goes_back(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, now in (("x", datetime(2025, 1, 2)), ("y", datetime(2025, 1, 1))):
-        monkeypatch.setattr(ingest, "utc_now", lambda now=now: now)
+        monkeypatch.setattr("flows.warehouse.utc_now", lambda now=now: now)
         ingest_deals(settings, [_file(tmp_path, f"{name}.csv", f"deal_id,deal_name\n1,{name}\n")])
     assert [d["deal_name"] for d in _deals(settings)] == ["x", "y"]
 

@@ -128,7 +128,7 @@ def test_a_clock_set_back_does_not_change_the_order(
 ) -> None:
     with open_warehouse(Settings(tmp_path, PROJECT)) as warehouse:
         ledger.record(warehouse, "run", [Entry("a", "promoted")])
-        monkeypatch.setattr(ledger, "utc_now", lambda: datetime(1999, 1, 1))
+        monkeypatch.setattr("flows.warehouse.utc_now", lambda: datetime(1999, 1, 1))
         ledger.record(warehouse, "run", [Entry("b", "promoted"), Entry("c", "rejected")])
         read = ledger.read(warehouse)
     assert [e.model_version for e in read] == ["a", "b", "c"]
