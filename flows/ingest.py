@@ -10,38 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from flows.contract import Contract, Table, load_contract
+from flows.contract import Contract, load_contract
 from flows.errors import InputRejected, WarehouseMemory
-from flows.ingest_files import Batch, Cells, Source, file_sha256, file_state, open_source
-from flows.ingest_mappings import (
-    GUIDE,
-    REQUIRED,
-    Binding,
-    BoundColumn,
-    Mapping,
-    bind,
-    choose,
-    find_column,
-    load_mapping,
-)
-from flows.ingest_values import Converted, ValueOptions, clean, convert
+from flows.ingest_files import file_sha256, file_state, open_source
+from flows.ingest_mappings import GUIDE, REQUIRED, bind, choose, find_column, load_mapping
+from flows.ingest_news import deals_query, labels_query
+from flows.ingest_rows import Kind, Opened, RejectedRow, convert_batch
 from flows.lock import writer_lock
 from flows.new_deals import publish_new_deals
 from flows.settings import Settings
 from flows.warehouse import Warehouse, after_all_rows, open_warehouse, utc_now
 
-Kind = Literal["deals", "labels"]
 Progress = Callable[[str], None]
 
 WAREHOUSE_MEMORY = ("150MB", "600MB", None)
@@ -50,24 +37,6 @@ _SECONDS_BETWEEN_REPORTS = 1.0
 _REASONS_SHOWN = 3
 
 _RAW_TABLES = {"deals": "raw_deals", "labels": "deal_labels"}
-_LABEL_DEFAULTS = {"labelled_by": "import", "label_source": "import"}
-# The row with the latest of these wins; one from the future would win for good.
-_PAST_TIMES = ("created_at", "updated_at", "labelled_at")
-_FUTURE_ADVICE = "correct it (or this machine's clock), or leave it empty"
-# A time without its zone is up to 14 hours ahead, and clocks differ.
-_CLOCK_TOLERANCE = timedelta(days=1)
-# In the batches of labels only: whether the file itself told when the verdict was given.
-_TIME_WAS_TOLD = "_labelled_at_was_told"
-
-
-@dataclass(frozen=True)
-class RejectedRow:
-    """A row that could not be read: its line (from 1), the export's column, the reason, the row."""
-
-    line: int
-    column: str | None
-    reason: str
-    row_text: str
 
 
 @dataclass(frozen=True)
@@ -208,7 +177,7 @@ def read_labels(
     opened = _open(contract, "labels", file, mapping, split)
     accepted, lines, rejected, skipped = [], [], [], 0
     for batch in opened.source.batches(opened.columns):
-        part = _convert_batch(opened, batch, utc_now())
+        part = convert_batch(opened, batch, utc_now())
         accepted.append(part.accepted.select(list(REQUIRED["labels"])))
         lines += part.lines.to_pylist()
         rejected += part.rejected
@@ -220,39 +189,6 @@ def read_labels(
 
 
 # --- one file ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A file that fits its mapping, ready to be read.
-
-    splits_seen, date_orders: what was seen in it so far: rows by the word of their split, and the
-    orders that its dates prove, each with such a date.
-    """
-
-    kind: Kind
-    path: Path
-    source: Source
-    table: Table
-    binding: Binding
-    fingerprint: str
-    state: tuple[int, int]
-    split: tuple[str, ...] | None
-    split_column: int | None
-    columns: tuple[int, ...]
-    splits_seen: Counter[str] = field(default_factory=Counter)
-    date_orders: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def mapping(self) -> Mapping:
-        """The mapping it is read through."""
-        return self.binding.mapping
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """The columns that are not read."""
-        header = self.source.header
-        return tuple(name for i, name in enumerate(header) if i not in self.columns and name)
 
 
 @dataclass
@@ -268,19 +204,6 @@ class Counts:
     def read(self) -> int:
         """All rows so far."""
         return self.accepted + self.unchanged + self.rejected + self.skipped
-
-
-@dataclass(frozen=True)
-class ConvertedBatch:
-    """A batch in the contract's types, apart from the rows that could not be read.
-
-    lines: the line at which each accepted row begins, type int64.
-    """
-
-    accepted: pa.RecordBatch
-    lines: pa.Array
-    rejected: list[RejectedRow]
-    skipped: int
 
 
 def _ingest(
@@ -438,7 +361,7 @@ def _load(
     def accepted() -> Iterator[pa.RecordBatch]:
         nonlocal read, reported
         for batch in opened.source.batches(opened.columns):
-            part = _convert_batch(opened, batch, start + timedelta(microseconds=read))
+            part = convert_batch(opened, batch, start + timedelta(microseconds=read))
             read += batch.rows
             if part.rejected:
                 _append_rejected(warehouse, contract, opened, part.rejected, start)
@@ -451,7 +374,7 @@ def _load(
                 on_progress(f"{opened.path.name}: {read:,} rows read")
             yield part.accepted
 
-    news = _deals_query if opened.kind == "deals" else _labels_query
+    news = deals_query if opened.kind == "deals" else labels_query
     table = opened.table.qualified
     counts.accepted = warehouse.append(table, accepted(), news(opened.table, warehouse.name(table)))
     counts.unchanged -= counts.accepted
@@ -526,237 +449,3 @@ def _refuse_nothing(opened: Opened, counts: Counts, rejected: Sequence[RejectedR
         f"{opened.path}: none of its {counts.read:,} rows could be read through the mapping "
         f"{opened.mapping.name}. {reasons}."
     )
-
-
-# --- one batch ---------------------------------------------------------------------------------
-
-
-def _convert_batch(opened: Opened, batch: Batch, first_at: datetime) -> ConvertedBatch:
-    """Convert a batch to the contract's types, and part it into accepted and rejected rows.
-
-    Each row gets a time of its own, a microsecond after the row before: the order of the file's
-    rows is then the order of their `_ingested_at`, and a deal's last row is known.
-    """
-    rows = len(batch.lines)
-    kept = _of_split(opened, batch)
-    faults: dict[int, list[tuple[str | None, str]]] = {}
-    for row, fault in batch.faults.items():
-        faults.setdefault(row, []).append(fault)
-    columns = _convert_columns(opened, batch, faults)
-    ticks = pa.array(range(rows), pa.int64())
-    start = pa.scalar(first_at, pa.timestamp("us"))
-    columns["_ingested_at"] = pc.add(start, ticks.cast(pa.duration("us")))
-    if opened.kind == "labels":
-        _complete_labels(columns, faults, rows)
-
-    wrong = [row for row in faults if kept is None or kept[row].as_py()]
-    rejected = [
-        RejectedRow(broken.line, broken.column, broken.reason, broken.row_text)
-        for broken in batch.broken
-    ]
-    rejected += [_rejected_row(batch, row, faults[row]) for row in wrong]
-    rejected.sort(key=lambda row: row.line)
-    accepted = pa.RecordBatch.from_pydict(columns)
-    lines = pa.array(batch.lines, pa.int64())
-    keep = kept
-    if faults:
-        fine = pa.array([row not in faults for row in range(rows)], pa.bool_())
-        keep = fine if keep is None else pc.and_(keep, fine)
-    if keep is not None:
-        accepted, lines = accepted.filter(keep), lines.filter(keep)
-    skipped = rows - accepted.num_rows - len(wrong)
-    return ConvertedBatch(accepted, lines, rejected, skipped)
-
-
-def _rejected_row(batch: Batch, row: int, faults: list[tuple[str | None, str]]) -> RejectedRow:
-    column, reason = faults[0]
-    # All reasons, so that one round of repair is enough.
-    others = [f"{name}: {why}" for name, why in faults[1:]]
-    reason = "; also ".join([f"{column}: {reason}" if column else reason, *others])
-    return RejectedRow(batch.lines[row], column, reason, batch.row_text(row))
-
-
-def _of_split(opened: Opened, batch: Batch) -> pa.Array | None:
-    """Whether each row is of the wanted split; None when no split is wanted."""
-    if opened.split is None or opened.split_column is None:
-        return None
-    words = clean(batch.cells[opened.split_column].values, ())
-    for count in pc.value_counts(words).to_pylist():
-        opened.splits_seen[str(count["values"])] += count["counts"]
-    return pc.is_in(words, value_set=pa.array(opened.split, pa.string()))
-
-
-def _convert_columns(
-    opened: Opened, batch: Batch, faults: dict[int, list[tuple[str | None, str]]]
-) -> dict[str, pa.Array]:
-    options = opened.mapping.values
-    rows = len(batch.lines)
-    cells = {
-        position: Cells(clean(column.values, options.missing), column.exact)
-        for position, column in batch.cells.items()
-    }
-    required = REQUIRED[opened.kind]
-    latest = pa.scalar(utc_now() + _CLOCK_TOLERANCE, pa.timestamp("us"))
-    columns: dict[str, pa.Array] = {}
-    currency: pa.Array | None = None
-    for bound in opened.binding.columns:
-        converted = _fill(opened.table, bound, cells, rows, options)
-        columns[bound.name] = converted.values
-        opened.date_orders.update(converted.date_orders)
-        currency = currency if converted.currency is None else converted.currency
-        for row, reason in converted.faults.items():
-            faults.setdefault(row, []).append((bound.label, reason))
-        if bound.name in _PAST_TIMES:
-            for row in pc.indices_nonzero(pc.greater(converted.values, latest)).to_pylist():
-                reason = f"{converted.values[row].as_py()} is in the future; {_FUTURE_ADVICE}"
-                faults.setdefault(row, []).append((bound.label, reason))
-        if bound.name in required and converted.values.null_count:
-            for row in pc.indices_nonzero(converted.values.is_null()).to_pylist():
-                if row not in converted.faults and row not in batch.faults:
-                    faults.setdefault(row, []).append((bound.label, f"{bound.name} is missing"))
-    for column in opened.table.columns:
-        if column.name not in columns and column.name != "_ingested_at":
-            kind = opened.table.arrow_schema().field(column.name).type
-            columns[column.name] = pa.nulls(rows, kind)
-    if currency is not None:
-        columns["currency"] = pc.coalesce(columns["currency"], currency)
-    return columns
-
-
-def _fill(
-    table: Table, bound: BoundColumn, cells: dict[int, Cells], rows: int, options: ValueOptions
-) -> Converted:
-    """A contract column: the first of its expressions that has a value, converted."""
-    first, *others = [_evaluate(expression, cells, rows) for expression in bound.expressions]
-    values, exact = first.values, first.exact
-    for other in others:
-        exact = pc.if_else(values.is_valid(), exact, other.exact)
-        values = pc.coalesce(values, other.values)
-    return convert(bound.name, table.column(bound.name).data_type, values, options, exact)
-
-
-def _evaluate(parts: tuple[str | int, ...], cells: dict[int, Cells], rows: int) -> Cells:
-    """Texts and cells joined, exact where all cells are; NULL where a cell is missing."""
-    used = [cells[part] for part in parts if isinstance(part, int)]
-    if len(parts) == 1:
-        return used[0] if used else Cells(pa.repeat(parts[0], rows), pa.repeat(False, rows))
-    arrays = [cells[p].values if isinstance(p, int) else pa.scalar(p) for p in parts]
-    joined = pc.binary_join_element_wise(*arrays, "", null_handling="emit_null")
-    return Cells(joined, reduce(pc.and_, (one.exact for one in used)))
-
-
-def _complete_labels(
-    columns: dict[str, pa.Array], faults: dict[int, list[tuple[str | None, str]]], rows: int
-) -> None:
-    """Fill what a labelled file may leave out, and refuse a deal paired with itself."""
-    columns[_TIME_WAS_TOLD] = columns["labelled_at"].is_valid()
-    columns["labelled_at"] = pc.coalesce(columns["labelled_at"], columns["_ingested_at"])
-    for name, default in _LABEL_DEFAULTS.items():
-        columns[name] = pc.coalesce(columns[name], pa.scalar(default))
-    alike = pc.equal(columns["deal_id_a"], columns["deal_id_b"])
-    for row in pc.indices_nonzero(alike).to_pylist():
-        deal = columns["deal_id_a"][row].as_py()
-        faults.setdefault(row, []).append((None, f"pairs the deal {deal!r} with itself"))
-
-
-# --- what stands there already -----------------------------------------------------------------
-
-
-def _deals_query(table: Table, name: str) -> str:
-    """The rows of `incoming` that say something new about their deal.
-
-    Staging takes, of a deal's rows, the one with the latest time of change, and of those with the
-    same time the one that came last. So a row is no news when it equals the last one of its time: a
-    row of an older export that comes again is none, and one that goes back to a former value is.
-    """
-    # Each value with its length before it: no two rows are written alike.
-    texts = [f"cast({column} as string)" for column in table.column_names]
-    values = [
-        f"coalesce(cast(length({text}) as string) || ':' || {text}, '-')"
-        for column, text in zip(table.column_names, texts, strict=True)
-        if column != "_ingested_at"
-    ]
-    return _news(
-        table,
-        name,
-        key="deal_id",
-        state=f"md5(concat({', '.join(values)}))",
-        lineage=("deal_id", "coalesce(updated_at, created_at)"),
-    )
-
-
-def _labels_query(table: Table, name: str) -> str:
-    """The rows of `incoming` that are news about their pair, from their hand and source.
-
-    A verdict without a time of its own is compared with the last one of that hand and source, so
-    that an import that comes again does not outvote the reviews since.
-    """
-    return _news(
-        table,
-        name,
-        key="least(deal_id_a, deal_id_b)",
-        state="is_duplicate",
-        lineage=(
-            "least(deal_id_a, deal_id_b)",
-            "greatest(deal_id_a, deal_id_b)",
-            "label_source",
-            "labelled_by",
-        ),
-        lineage_of_told="labelled_at",
-    )
-
-
-def _news(
-    table: Table,
-    name: str,
-    key: str,
-    state: str,
-    lineage: Sequence[str],
-    lineage_of_told: str = "",
-) -> str:
-    """The rows of `incoming` whose `state` differs from that of the row before in their lineage.
-
-    `name` is the table's in SQL, `key` an expression by which its rows are found that matter; with
-    `lineage_of_told`, rows that told their time themselves have a lineage of their own per time.
-    """
-    lineage_names = ", ".join(f"lineage_{number}" for number in range(len(lineage)))
-    lineage_columns = ", ".join(f"{one} as lineage_{n}" for n, one in enumerate(lineage))
-    before = "lag(state) over (partition by {} order by is_incoming, _ingested_at)".format
-    previous, told_incoming, told_existing = before(lineage_names), "", ""
-    if lineage_of_told:
-        previous = (
-            f"case when {_TIME_WAS_TOLD} then {before(f'{lineage_names}, {lineage_of_told}')} "
-            f"else {previous} end"
-        )
-        told_incoming = f", {lineage_of_told}, {_TIME_WAS_TOLD}"
-        told_existing = f", {lineage_of_told}, false as {_TIME_WAS_TOLD}"
-    # Windows over narrow rows; the wide ones are fetched by the time that each row has for itself.
-    return f"""
-        select {", ".join(table.column_names)}
-        from incoming
-        where _ingested_at in (
-            select _ingested_at
-            from (
-                select _ingested_at, is_incoming, state, {previous} as previous_state
-                from (
-                    select
-                        _ingested_at,
-                        true as is_incoming,
-                        {state} as state,
-                        {lineage_columns}{told_incoming}
-                    from incoming
-
-                    union all
-
-                    select
-                        _ingested_at,
-                        false as is_incoming,
-                        {state} as state,
-                        {lineage_columns}{told_existing}
-                    from {name}
-                    where {key} in (select {key} from incoming)
-                ) as versions
-            ) as compared
-            where is_incoming and state is distinct from previous_state
-        )
-    """
