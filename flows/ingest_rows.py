@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.contract import Table, arrow_type
-from flows.ingest_files import Batch, Cells, Source
+from flows.ingest_batches import Batch, Cells, Source
 from flows.ingest_mappings import REQUIRED, Binding, BoundColumn, Mapping
 from flows.ingest_values import Converted, ValueOptions, clean, convert
 from flows.warehouse import utc_now

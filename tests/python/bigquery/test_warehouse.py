@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from google.cloud.bigquery import Table
 
-from flows import bigquery, ingest_files, ledger
+from flows import bigquery, ingest_batches, ledger
 from flows.bigquery import BigQueryWarehouse
 from flows.contract import load_contract
 from flows.errors import NothingToDo, WarehouseError
@@ -300,7 +300,7 @@ def export(**changes: str) -> list[dict[str, Any]]:
 def test_ingest_adds_only_what_is_new(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_files, "BATCH_ROWS", 2)
+    monkeypatch.setattr(ingest_batches, "BATCH_ROWS", 2)
     bad = {**export()[0], "deal_id": "", "deal_name": "no id"}
     first = write_csv(tmp_path / "first.csv", [*export(), export()[0], bad])
     (report,) = ingest_deals(settings, [first]).files

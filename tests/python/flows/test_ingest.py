@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from flows import ingest, ingest_files
+from flows import ingest, ingest_batches
 from flows.contract import SOURCES_FILE, load_contract
 from flows.errors import InputRejected, RunInProgress, WarehouseMemory
 from flows.ingest import FilesRefused, ingest_deals, ingest_labels, read_labels
@@ -231,7 +231,7 @@ def test_a_row_twice_in_one_file(
     )
     assert [d["deal_name"] for d in _deals(settings)] == ["x", "y", "x"]
     # The same over the bounds of batches and chunks.
-    monkeypatch.setattr(ingest_files, "BATCH_ROWS", 2)
+    monkeypatch.setattr(ingest_batches, "BATCH_ROWS", 2)
     monkeypatch.setattr("flows.warehouse.CHUNK_ROWS", 2)
     rows = rows.replace("1,", "2,")
     ingest_deals(settings, [_file(tmp_path, "b.csv", "deal_id,deal_name\n" + rows)])
@@ -322,7 +322,7 @@ def test_wrong_files_are_refused_and_change_nothing(settings: Settings, tmp_path
 def test_a_file_refused_late_leaves_nothing(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(ingest_batches, "BATCH_ROWS", 10)
     monkeypatch.setattr("flows.warehouse.CHUNK_ROWS", 10)
     rows = "".join(f"{i},x\n,bad\n" for i in range(100))
     path = _file(tmp_path, "a.csv", f"deal_id,deal_name\n{rows}7")
@@ -680,7 +680,7 @@ def test_every_row_is_accounted_for_and_a_second_time_changes_no_deal(
     # Other bytes, the same rows.
     again = _file(place, "again.csv", text + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_files, "BATCH_ROWS", batch_rows)
+        patch.setattr(ingest_batches, "BATCH_ROWS", batch_rows)
         patch.setattr("flows.warehouse.CHUNK_ROWS", batch_rows)
         [first] = ingest_deals(settings, [path]).files
         assert first.rows_read == len(rows)

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows import ingest_files
+from flows import ingest_batches, ingest_csv, ingest_text
 from flows.errors import InputRejected
-from flows.ingest_files import BrokenRow, Source, file_sha256, open_source
+from flows.ingest_batches import BrokenRow, Source
+from flows.ingest_files import file_sha256, open_source
 
 
 def _file(tmp_path: Path, name: str, content: str | bytes) -> Path:
@@ -111,8 +112,8 @@ def test_a_quote_that_is_not_closed_costs_its_own_line_only(
 ) -> None:
     text = 'a,b\n1,"one\n2,two\n3,"th\nree"\n4,"four\n5,"five"\n6,six\n'
     path = _file(tmp_path, "x.csv", text)
-    for size in (ingest_files.BATCH_ROWS, 1):
-        monkeypatch.setattr(ingest_files, "BATCH_ROWS", size)
+    for size in (ingest_batches.BATCH_ROWS, 1):
+        monkeypatch.setattr(ingest_batches, "BATCH_ROWS", size)
         lines, rows, broken = _rows(open_source(path))
         assert lines == [3, 4, 7, 8]
         assert rows == [("2", "two"), ("3", "th\nree"), ("5", "five"), ("6", "six")]
@@ -203,7 +204,7 @@ def test_no_path(tmp_path: Path) -> None:
 def test_a_quote_that_is_never_closed_does_not_eat_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_files, "MAX_CELL", 1000)
+    monkeypatch.setattr(ingest_csv, "MAX_CELL", 1000)
     before = csv.field_size_limit()
     path = _file(tmp_path, "x.csv", 'a,b\n1,"x\n' + "2,y\n" * 1000)
     with pytest.raises(InputRejected, match=r"line 2 has a cell of more than 1,000 characters"):
@@ -214,20 +215,20 @@ def test_a_quote_that_is_never_closed_does_not_eat_the_memory(
 def test_a_line_without_end_does_not_eat_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_files, "MAX_LINE", 100)
+    monkeypatch.setattr(ingest_text, "MAX_LINE", 100)
     for name in ("x.csv", "x.jsonl"):
         with pytest.raises(InputRejected, match="has a line of more than 100 characters"):
             open_source(_file(tmp_path, name, "a" * 200))
 
 
 def test_large_files_come_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(ingest_batches, "BATCH_ROWS", 10)
     text = "a,b\n" + "".join(f"{i},x\n" for i in range(95)) + "short\n" * 7
     path = _file(tmp_path, "x.csv", text)
     sizes = [batch.rows for batch in open_source(path).batches([0])]
     assert sum(sizes) == 102 and max(sizes) < 20
     assert _rows(open_source(path))[0] == list(range(2, 97))
-    monkeypatch.setattr(ingest_files, "BATCH_CHARACTERS", 20)
+    monkeypatch.setattr(ingest_batches, "BATCH_CHARACTERS", 20)
     assert max(b.rows for b in open_source(path).batches([0])) <= 6
     lines = "".join(json.dumps({"a": i}) + "\n" for i in range(25))
     assert len(_rows(open_source(_file(tmp_path, "x.jsonl", lines)))[1]) == 25
@@ -358,7 +359,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_comes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(ingest_batches, "BATCH_ROWS", 10)
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"id": [str(i) for i in range(25)], "other": ["y"] * 25}), path)
     source = open_source(path)
