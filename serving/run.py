@@ -30,9 +30,11 @@ from serving.keys import Keys, keys_path
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog
 from serving.protocol import LimitedProtocol
+from serving.retrain_runs import Runs
 from serving.service import Service
 from serving.settings import ServingSettings
-from serving.triggers import ChildProcess, PrefectDeployment, Runs, Starter, Triggers
+from serving.starters import ChildProcess, PrefectDeployment, Starter
+from serving.triggers import Triggers
 from serving.verdicts import Verdicts
 
 END_SECONDS = 10.0

@@ -13,7 +13,7 @@ import pytest
 from flows.errors import WarehouseError
 from flows.settings import Settings
 from flows.warehouse import open_warehouse, utc_now
-from serving.outbox import pack, unpack
+from serving.packing import pack, unpack
 from serving.prediction_log import PredictionLog
 from serving.sinks import prediction_delivery
 from serving.verdicts import Verdicts

@@ -30,7 +30,8 @@ from serving.durable_queue import (
     OwnedQueue,
     Packet,
 )
-from serving.outbox import OutboxClosed, RowsRefused, pack, unpack
+from serving.outbox import OutboxClosed
+from serving.packing import RowsRefused, pack, unpack
 from serving.prediction_log import PredictionLog, prediction_rows
 from serving.sinks import FileSink
 from tests.python.serving.rows import NOON, PROJECT, SCHEMA, answer, counts, delivered, log_rows

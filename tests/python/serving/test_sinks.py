@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving import sinks
-from serving.outbox import pack, unpack
+from serving.packing import pack, unpack
 from serving.sinks import FileSink, write_file
 from tests.python.serving.rows import NOON, SCHEMA, counts, delivered, log_rows
 

@@ -20,21 +20,13 @@ import pytest
 from prefect.server.schemas.actions import DeploymentFlowRunCreate
 
 from flows.settings import Settings
-from serving import triggers as module
+from serving import starters
 from serving.problems import Problem
+from serving.retrain_runs import ENDED, RECORDED, STARTED, Run, Runs
 from serving.schemas import PushRequest
 from serving.settings import ServingSettings
-from serving.triggers import (
-    ENDED,
-    RECORDED,
-    STARTED,
-    ChildProcess,
-    PrefectDeployment,
-    Run,
-    Runs,
-    Triggers,
-    business_date,
-)
+from serving.starters import ChildProcess, PrefectDeployment
+from serving.triggers import Triggers, business_date
 from tests.local_server import serving
 from tests.python.conftest import PROJECT
 
@@ -213,7 +205,7 @@ def test_a_run_waits_for_another_command_at_work(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = [5, 5, 0]
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(starters, "RETRY_SECONDS", 0.01)
     ran: list[int] = []
 
     def end(self: ChildProcess, run: Run) -> int:
