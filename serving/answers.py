@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+DUPLICATE, DISTINCT = "duplicate", "distinct"
+"""The decisions on a pair, in answers and in the prediction log."""
+BUNDLE = "bundle"
+"""Who gave the probabilities, where no endpoint did."""
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -47,4 +52,4 @@ class Answer:
     model_version: str
     threshold: float
     matches: tuple[Match, ...]
-    scored_by: str = "bundle"
+    scored_by: str = BUNDLE

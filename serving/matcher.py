@@ -28,19 +28,18 @@ from flows.bundle import MODEL_FILE, BundleInfo, read_bundle
 from flows.bundle_matching import MOST_ASKED, Comparer, Incoming, PairFeatures
 from flows.errors import BundleError
 from flows.warehouse import utc_now
-from serving.answers import Answer, Match
+from serving.answers import BUNDLE, DISTINCT, DUPLICATE, Answer, Match
 from serving.reasons import Reasons
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-DUPLICATE, DISTINCT = "duplicate", "distinct"
 INGESTED_AT = "_ingested_at"
 DEALS_AT_A_TIME = 200
 """Deals that are added in one go: nobody waits for long meanwhile."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedDeal:
     """A deal that came in, and what it was compared with.
 
     features: a row per candidate, a column per feature of the model (`BundleInfo.features`).
@@ -102,8 +101,8 @@ class Matcher:
 
     def compare(
         self, deals: Sequence[Mapping[str, object]], *, remember: bool = False
-    ) -> list[Comparison]:
-        """Find the candidates of deals, and their features; one comparison per deal, in order.
+    ) -> list[ComparedDeal]:
+        """Find the candidates of deals, and their features; one compared deal each, in order.
 
         A deal has columns of the raw contract; missing ones are absent or None. What cannot be a
         value of its column counts as missing. deal_id and deal_name are to be given. The deals are
@@ -133,7 +132,7 @@ class Matcher:
                     places[deal_id].append(place)
                     others[deal_id].append(other)
         return [
-            Comparison(
+            ComparedDeal(
                 deal_id,
                 tuple(others[deal_id]),
                 features[places[deal_id]],
@@ -158,38 +157,38 @@ class Matcher:
 
     def answer(
         self,
-        comparison: Comparison,
+        compared: ComparedDeal,
         probabilities: Floats,
         *,
         reasons_from: float = 0.0,
-        scored_by: str = "bundle",
+        scored_by: str = BUNDLE,
     ) -> Answer:
-        """The comparison in the words of the answer, the most probable match first.
+        """A compared deal in the words of the answer, the most probable match first.
 
         `reasons_from`: only matches from this probability on get reasons.
         """
-        ids = comparison.candidate_deal_ids
+        ids = compared.candidate_deal_ids
         by_probability = sorted(range(len(ids)), key=lambda at: (-probabilities[at], ids[at]))
         order = np.array(by_probability, dtype=np.int64)
         explained = order[probabilities[order] >= reasons_from]
         levels = None
         if self._reasons.by_comparison and len(explained):
-            levels = self._comparer.comparison_levels(comparison.pairs.take(explained))
-        reasons = self._reasons.of(comparison.features[explained], levels)
+            levels = self._comparer.comparison_levels(compared.pairs.take(explained))
+        reasons = self._reasons.of(compared.features[explained], levels)
         matches = [
             Match(
-                candidate_deal_id=comparison.candidate_deal_ids[place],
+                candidate_deal_id=compared.candidate_deal_ids[place],
                 probability=float(probabilities[place]),
                 decision=DUPLICATE if probabilities[place] >= self.info.threshold else DISTINCT,
                 features=dict(
-                    zip(self.info.features, comparison.features[place].tolist(), strict=True)
+                    zip(self.info.features, compared.features[place].tolist(), strict=True)
                 ),
                 reasons=reasons[rank] if rank < len(reasons) else (),
             )
             for rank, place in enumerate(order)
         ]
         return Answer(
-            deal_id=comparison.deal_id,
+            deal_id=compared.deal_id,
             model_version=self.info.model_version,
             threshold=self.info.threshold,
             matches=tuple(matches),
@@ -205,10 +204,8 @@ class Matcher:
     ) -> list[Answer]:
         """Compare, predict and answer; arguments and errors are those of the three."""
         return [
-            self.answer(
-                comparison, self.probabilities(comparison.features), reasons_from=reasons_from
-            )
-            for comparison in self.compare(deals, remember=remember)
+            self.answer(compared, self.probabilities(compared.features), reasons_from=reasons_from)
+            for compared in self.compare(deals, remember=remember)
         ]
 
     def add_deals(self, deals: Sequence[Mapping[str, object]] | pa.Table) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flows.errors import VertexError
 from flows.vertex_canary import SCORED_BY
-from serving.answers import Answer
+from serving.answers import BUNDLE, DISTINCT, DUPLICATE, Answer
 from serving.breaker import CircuitBreaker
 from serving.endpoint import VertexEndpoint
 from serving.guard import log
@@ -34,7 +34,7 @@ from serving.verdicts import Verdicts
 if TYPE_CHECKING:
     import numpy as np
 
-    from serving.matcher import Comparison, Matcher
+    from serving.matcher import ComparedDeal, Matcher
 
 T = TypeVar("T")
 
@@ -154,8 +154,8 @@ class Service:
                     lambda: matcher.match(rows, reasons_from=floor, remember=remember)
                 )
             else:
-                comparisons = await self._in_line(lambda: matcher.compare(rows, remember=remember))
-                answers, failed = await self._scored(matcher, comparisons, floor)
+                compared = await self._in_line(lambda: matcher.compare(rows, remember=remember))
+                answers, failed = await self._scored(matcher, compared, floor)
         now, milliseconds = datetime.now(UTC), (perf_counter() - since) * 1000
         logged = [
             row
@@ -182,14 +182,14 @@ class Service:
         return answers
 
     async def _scored(
-        self, matcher: Matcher, comparisons: Sequence[Comparison], floor: float
+        self, matcher: Matcher, compared: Sequence[ComparedDeal], floor: float
     ) -> tuple[list[Answer], bool]:
         """Answers by the endpoint, or where it fails by the bundle; and whether neither could."""
         import numpy as np
 
-        sizes = [len(comparison.candidate_deal_ids) for comparison in comparisons]
-        features = np.concatenate([comparison.features for comparison in comparisons])
-        version, scored_by, failed = matcher.info.model_version, "bundle", False
+        sizes = [len(deal.candidate_deal_ids) for deal in compared]
+        features = np.concatenate([deal.features for deal in compared])
+        version, scored_by, failed = matcher.info.model_version, BUNDLE, False
         scores = await self._ask_endpoint(matcher, features) if len(features) else None
         if scores is not None:
             probabilities, version = scores
@@ -203,10 +203,10 @@ class Service:
         def answer_all() -> list[Answer]:
             return [
                 replace(
-                    matcher.answer(comparison, part, reasons_from=floor, scored_by=scored_by),
+                    matcher.answer(deal, part, reasons_from=floor, scored_by=scored_by),
                     model_version=version,
                 )
-                for comparison, part in zip(comparisons, parts, strict=True)
+                for deal, part in zip(compared, parts, strict=True)
             ]
 
         return await self._in_line(answer_all), failed
@@ -356,11 +356,11 @@ class Service:
         self.metrics.deals.inc(len(answers))
         for answer in answers:
             self.metrics.scored.labels(answer.scored_by).inc()
-            duplicates = sum(match.decision == "duplicate" for match in answer.matches)
+            duplicates = sum(match.decision == DUPLICATE for match in answer.matches)
             if duplicates:
-                self.metrics.pairs.labels("duplicate").inc(duplicates)
+                self.metrics.pairs.labels(DUPLICATE).inc(duplicates)
             if len(answer.matches) > duplicates:
-                self.metrics.pairs.labels("distinct").inc(len(answer.matches) - duplicates)
+                self.metrics.pairs.labels(DISTINCT).inc(len(answer.matches) - duplicates)
 
 
 class _Asked:
