@@ -1,9 +1,9 @@
 """How fast `onedeal ingest deals` is, and how much memory it takes.
 
-    python benchmarks/ingest_speed.py                     100,000 rows: CSV, JSON lines, Parquet
-    python benchmarks/ingest_speed.py --gigabyte          a CSV of 1 GB, and the same rows again
-    python benchmarks/ingest_speed.py --columns 1000      a wide export, 17 of its columns mapped
-    python benchmarks/ingest_speed.py --crm-pipeline FILE Maven Analytics' "CRM Sales Opportunities"
+    python -m benchmarks.ingest_speed                     100,000 rows: CSV, JSON lines, Parquet
+    python -m benchmarks.ingest_speed --gigabyte          a CSV of 1 GB, and the same rows again
+    python -m benchmarks.ingest_speed --columns 1000      a wide export, 17 of its columns mapped
+    python -m benchmarks.ingest_speed --crm-pipeline FILE Maven Analytics' "CRM Sales Opportunities"
 
 Files are generated (seeded) in a temporary directory and deleted. Every case runs in a process of
 its own, so that its peak memory is its own; CPU seconds include Python's start. The table goes to
@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from benchmarks.measure import PROJECT
 from flows.ingest import ingest_deals
 from flows.settings import Settings
 
-PROJECT = Path(__file__).resolve().parent.parent
 CRM_PIPELINE = PROJECT / "benchmarks" / "crm_pipeline.yml"
 GIGABYTE = 1_000_000_000
 

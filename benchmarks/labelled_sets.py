@@ -21,12 +21,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.measure import PROJECT
 from flows.evaluate import FileEvaluation, evaluate
 from flows.ingest import ingest_deals, ingest_labels
 from flows.retrain import RetrainResult, retrain
 from flows.settings import Settings
 
-PROJECT = Path(__file__).resolve().parents[1]
 LEARNED_FROM = ("train", "valid")
 
 

@@ -1,6 +1,6 @@
 """How long CREATE MODEL takes on DuckDB, and how much memory it needs beside the data.
 
-    python benchmarks/training_speed.py [--rows 500000] [--features 20]
+    python -m benchmarks.training_speed [--rows 500000] [--features 20]
 
 Trains each model type in a process of its own, through the SQL function that the `model`
 materialization calls, on generated rows: half of the features matter, one in twenty values is

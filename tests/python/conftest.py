@@ -22,8 +22,8 @@ from flows.retrain import Outcome, retrain
 from flows.rollback import promote
 from flows.settings import Settings
 from tests.python import quick_dbt
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 # A busy machine is no failure.
 hypothesis_settings.register_profile(
     "onedeal", deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -9,14 +9,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import yaml
 
-PROJECT = Path(__file__).parents[2]
+from tests.python.homes import PROJECT
+
 # Those that only write SQL.
 FOLDERS = (
     "bqml",

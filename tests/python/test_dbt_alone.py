@@ -14,8 +14,8 @@ import duckdb
 import pytest
 
 from flows.settings import Settings
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 Dbt = Callable[..., subprocess.CompletedProcess[str]]
 
 

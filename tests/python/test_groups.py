@@ -21,7 +21,8 @@ from duckdb_bqml.functions import define_types
 from flows.dbt import Dbt
 from flows.settings import Settings
 from tests.bigquery.googlesql import Catalogue, Name, Table, evaluate_query
-from tests.python.rendered_macros import PROJECT, CompilerError, macros
+from tests.python.homes import PROJECT
+from tests.python.rendered_macros import CompilerError, macros
 
 Groups = set[frozenset[str]]
 EDGE_COLUMNS = {

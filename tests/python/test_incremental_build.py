@@ -26,9 +26,9 @@ from flows.rollback import rollback
 from flows.score import COMPARED, PAIRS, score
 from flows.settings import Settings
 from flows.warehouse import open_warehouse, utc_now
+from tests.python.homes import PROJECT
 from tests.python.rendered_macros import macros
 
-PROJECT = Path(__file__).resolve().parents[2]
 # A cap this low is crossed in both directions while the deals come in.
 VARS = {"block_cap": 4, "block_window_days": 60}
 

@@ -7,8 +7,7 @@ import uuid
 from pathlib import Path
 
 from tests.bigquery.emulator.process import Emulator
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 
 def new_environment(emulator: Emulator, folder: Path) -> dict[str, str]:

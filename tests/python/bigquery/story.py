@@ -40,7 +40,8 @@ from flows.settings import Settings
 from flows.status import Status, status
 from flows.warehouse import open_warehouse
 from tests.bigquery.emulator.process import Emulator
-from tests.python.bigquery.environment import PROJECT, new_environment
+from tests.python.bigquery.environment import new_environment
+from tests.python.homes import PROJECT
 from tests.vertex.rest import serve_rest
 from tests.vertex.service import BigQueryModel, VertexService
 

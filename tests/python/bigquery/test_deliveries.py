@@ -18,8 +18,9 @@ from serving.prediction_log import PredictionLog
 from serving.sinks import prediction_delivery
 from serving.verdicts import Verdicts
 from tests.bigquery.emulator.process import Emulator
-from tests.python.bigquery.environment import PROJECT, new_environment
+from tests.python.bigquery.environment import new_environment
 from tests.python.bigquery.faults import BROKEN, LOST, REFUSED, Faults, faulty
+from tests.python.homes import PROJECT
 from tests.python.serving.rows import NOON, SCHEMA, log_rows
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.bigquery.googlesql import Analyser, Catalogue
-from tests.python.rendered_macros import PROJECT
+from tests.python.homes import PROJECT
 
 GUIDE = PROJECT / "docs" / "google-cloud.md"
 BLOCKS = re.findall(r"^```sql\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)

@@ -21,7 +21,8 @@ import yaml
 from duckdb_bqml.functions import define_types
 from flows.demo_deals import generate_deals
 from tests.bigquery.googlesql import Catalogue, Name, Table, evaluate_query
-from tests.python.rendered_macros import PROJECT, macros
+from tests.python.homes import PROJECT
+from tests.python.rendered_macros import macros
 from tests.python.test_fellegi_sunter import drawn_patterns
 
 # In the order in which they read each other.

@@ -25,7 +25,8 @@ from flows.settings import Settings
 from flows.status import CostStatus, status
 from flows.warehouse import Warehouse, open_warehouse
 from tests.bigquery.emulator.process import Emulator
-from tests.python.bigquery.environment import PROJECT, new_environment
+from tests.python.bigquery.environment import new_environment
+from tests.python.homes import PROJECT
 
 DEALS = load_contract(PROJECT).table("raw_deals")
 RAW_DEALS = DEALS.qualified

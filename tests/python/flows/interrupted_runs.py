@@ -31,6 +31,7 @@ from flows.retrain import retrain
 from flows.rollback import promote, rollback
 from flows.settings import Settings
 from tests.python import quick_dbt
+from tests.python.homes import PROJECT
 
 # What the flows import as late as they can, here before the forks.
 for late in (
@@ -43,7 +44,6 @@ for late in (
     importlib.import_module(late)
 
 T = TypeVar("T")
-PROJECT = Path(__file__).resolve().parents[3]
 
 
 def die(*args: Any, **kwargs: Any) -> None:

@@ -21,8 +21,7 @@ from flows.settings import Settings
 from flows.status import read_costs
 from flows.warehouse import JobCost, Warehouse, open_warehouse
 from tests.python.flows.bigquery_stand_in import Answer, StandIn, refusal, serving, write_profile
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 
 @pytest.fixture

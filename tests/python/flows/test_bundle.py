@@ -42,8 +42,7 @@ from flows.errors import BundleError
 from flows.score import PAIRS, score
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
-
-HomeAt = Callable[[str], Settings]
+from tests.python.homes import HomeAt
 
 
 @pytest.fixture

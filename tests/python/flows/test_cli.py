@@ -6,19 +6,15 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from flows import ledger
 from flows.cli import STOPPED, app
 from flows.settings import Settings
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
-
-PROJECT = Path(__file__).resolve().parents[3]
-HomeAt = Callable[[str], Settings]
+from tests.python.homes import PROJECT, HomeAt, champion_of
 
 
 def onedeal(settings: Settings, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -36,13 +32,6 @@ def onedeal(settings: Settings, *arguments: str | Path) -> subprocess.CompletedP
 def rows_of(settings: Settings, table: str) -> int:
     with open_warehouse(settings) as warehouse:
         return int(warehouse.query(f"select count(*) as n from {table}")[0]["n"])
-
-
-def champion_of(settings: Settings) -> str:
-    with open_warehouse(settings) as warehouse:
-        crowned = ledger.champion(ledger.read(warehouse))
-    assert crowned is not None
-    return crowned.model_version
 
 
 def test_nothing_new_is_not_trained(home_at: HomeAt) -> None:

@@ -23,8 +23,8 @@ from flows.retrain import Outcome, RetrainResult, retrain
 from flows.settings import Settings
 from flows.versions import MODEL_PREFIX, weights_relation
 from flows.warehouse import MODEL_SCHEMA, Warehouse, open_warehouse
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 DEALS, SEED = 3_000, 11
 
 

@@ -15,8 +15,7 @@ from flows.errors import DbtFailed, SettingsError
 from flows.profile import profiles_dir
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
-
-PROJECT = Path(__file__).parents[3]
+from tests.python.homes import PROJECT
 
 PROFILE = """
 onedeal:

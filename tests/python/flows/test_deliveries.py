@@ -22,7 +22,8 @@ from flows.status import status
 from flows.warehouse import open_warehouse
 from serving.prediction_log import PredictionLog
 from serving.verdicts import Verdicts
-from tests.python.serving.rows import NOON, PROJECT, log_rows
+from tests.python.homes import PROJECT
+from tests.python.serving.rows import NOON, log_rows
 
 LOG = "onedeal_serving.prediction_log"
 LABELS = "onedeal_raw.deal_labels"

@@ -16,8 +16,7 @@ from flows.retrain import Outcome
 from flows.settings import Settings
 from serving.matcher import Matcher
 from serving.schemas import MatchRequest, read
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 
 def test_three_days(tmp_path: Path) -> None:

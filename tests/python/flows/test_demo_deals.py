@@ -35,8 +35,8 @@ from flows.demo_deals.lexicon import fold
 from flows.ingest import ingest_deals, ingest_labels
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 DAY = timedelta(days=1)
 
 

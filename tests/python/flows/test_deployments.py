@@ -25,8 +25,8 @@ from flows import deployments
 from flows.demo_deals import generate_days
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
+from tests.python.homes import PROJECT
 
-ROOT = Path(__file__).resolve().parents[3]
 STEPS = (
     "converge",
     "freshness",
@@ -193,7 +193,7 @@ def test_a_failed_dbt_node_is_shown(client: SyncPrefectClient, home: Path) -> No
 
 
 def test_the_deployments_lead_to_the_flows() -> None:
-    settings = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
     names = set()
     for deployment in settings["deployments"]:
         module, name = deployment["entrypoint"].rsplit(".", 1)

@@ -28,8 +28,8 @@ from flows.ingest_values import LABEL_SOURCES
 from flows.lock import writer_lock
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 COLUMNS = [
     column.name
     for column in load_contract(PROJECT).table("raw_deals").columns

@@ -9,8 +9,8 @@ import pytest
 from flows.contract import load_contract
 from flows.errors import InputRejected
 from flows.ingest_mappings import SHIPPED_DIR, Mapping, bind, choose, find_column, load_mapping
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 CONTRACT = load_contract(PROJECT)
 DEALS = CONTRACT.table("raw_deals")
 LABELS = CONTRACT.table("deal_labels")

@@ -17,12 +17,11 @@ from flows import bundle, ledger
 from flows.bundle import MODEL_FILE, read_bundle
 from flows.bundle_matching import Comparer
 from flows.deploy import CHAMPION_MODEL, CHAMPION_WEIGHTS, kept_versions
-from flows.ledger import Event
 from flows.settings import Settings
 from flows.versions import FELLEGI_SUNTER, judged_version, model_relation, weights_version
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
+from tests.python.homes import PROJECT, champion_of, events_of
 
-PROJECT = Path(__file__).resolve().parents[3]
 Run = Callable[..., dict[str, Any]]
 
 BEFORE_THE_DECISION = (
@@ -79,17 +78,6 @@ def run() -> Iterator[Run]:
             return answer
 
         yield ask
-
-
-def events_of(settings: Settings) -> list[Event]:
-    with open_warehouse(settings) as warehouse:
-        return ledger.read(warehouse)
-
-
-def champion_of(settings: Settings) -> str:
-    crowned = ledger.champion(events_of(settings))
-    assert crowned is not None
-    return crowned.model_version
 
 
 def scored_by(settings: Settings) -> list[str]:

@@ -13,8 +13,7 @@ from flows import ledger
 from flows.ledger import Entry, Event
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 versions = st.sampled_from(["a", "b", "c", "d"])
 histories = st.lists(st.tuples(st.sampled_from(ledger.EVENTS), versions), max_size=20)

@@ -14,8 +14,7 @@ import pytest
 from flows.errors import RunInProgress, SettingsError
 from flows.lock import holder, is_locked, writer_lock, writers_kept_away
 from flows.settings import Settings
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 HOLD = """
 import sys, time

@@ -35,6 +35,7 @@ from flows.report_data import (
 )
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
+from tests.python.homes import PROJECT
 
 RUN_ID = "20260302t061500_a1b2c3"
 LOGISTIC = f"{RUN_ID}_logistic"
@@ -538,8 +539,7 @@ plots.calibration_svg([series], "title", "description")
 assert [matplotlib.rcParams[key] for key in ("svg.fonttype", "svg.hashsalt")] == before
 assert "matplotlib.pyplot" not in sys.modules
 """
-    project = str(Path(report.__file__).parent.parent)
-    subprocess.run([sys.executable, "-W", "error", "-c", program, project], check=True)
+    subprocess.run([sys.executable, "-W", "error", "-c", program, str(PROJECT)], check=True)
 
 
 SCORED = st.lists(
@@ -692,8 +692,7 @@ def events_of_a_run(version: str, event: str, reasons: tuple[Reason, ...]) -> li
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
     """An empty warehouse: the ledger is there, nothing that dbt builds."""
-    project_dir = Path(report.__file__).parent.parent
-    settings = Settings(home=tmp_path / "home", project_dir=project_dir)
+    settings = Settings(tmp_path / "home", PROJECT)
     with open_warehouse(settings) as opened:
         opened.execute("create schema onedeal")
         yield opened

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,20 +24,7 @@ from flows.rollback import promote, rollback
 from flows.settings import Settings
 from flows.status import status
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
-
-PROJECT = Path(__file__).resolve().parents[3]
-HomeAt = Callable[[str], Settings]
-
-
-def events_of(settings: Settings) -> list[Event]:
-    with open_warehouse(settings) as warehouse:
-        return ledger.read(warehouse)
-
-
-def champion_of(settings: Settings) -> str:
-    crowned = ledger.champion(events_of(settings))
-    assert crowned is not None
-    return crowned.model_version
+from tests.python.homes import PROJECT, HomeAt, champion_of, events_of
 
 
 def test_the_ledger_tells_a_run_from_training_to_deployment(home_at: HomeAt) -> None:

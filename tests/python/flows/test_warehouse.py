@@ -17,8 +17,7 @@ from flows.contract import DUCKDB_TYPES, load_contract
 from flows.errors import SettingsError, WarehouseError, WarehouseLocked
 from flows.settings import Settings
 from flows.warehouse import DuckDBWarehouse, open_warehouse, quote
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 
 from flows.demo_deals import generate_deals
 from flows.settings import Settings
-from tests.python.conftest import DEALS, PROJECT, SEED
+from tests.python.conftest import DEALS, SEED
+from tests.python.homes import PROJECT
 from tests.python.serving.google_stand_in import AUDIENCE, EMAIL, Google, serve_certificates
 from tests.python.serving.serve import Server, serve
 

@@ -18,7 +18,8 @@ from types import FrameType
 from flows.contract import load_contract
 from serving.prediction_log import PredictionLog
 from serving.sinks import FileSink
-from tests.python.serving.rows import PROJECT, log_rows
+from tests.python.homes import PROJECT
+from tests.python.serving.rows import log_rows
 
 
 def main(home: Path, threads: int, limit: int | None) -> None:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from flows.contract import load_contract
 from serving.answers import Answer, Match
 from serving.prediction_log import prediction_rows
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 NOON = datetime(2026, 11, 28, 12)
 SCHEMA = load_contract(PROJECT).table("prediction_log").arrow_schema()
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from flows.settings import Settings
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 
 KEY = "key-of-the-tests-0123456789abcdef0123456789"
 READY_SECONDS = 60.0

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -28,8 +28,9 @@ from flows.settings import Settings
 from flows.warehouse import open_warehouse
 from serving.champion import Champion
 from serving.matcher import Matcher
+from tests.python.homes import PROJECT, HomeAt
+from tests.python.waiting import wait_until
 
-HomeAt = Callable[[str], Settings]
 DEAL: dict[str, Any] = {
     "deal_id": "a",
     "deal_name": "Quartermaster Zyxgrove rollout",
@@ -42,7 +43,7 @@ DEAL: dict[str, Any] = {
 def bundles(stages: Path, tmp_path: Path) -> Settings:
     """A home with two bundles and nothing else; `current` is the second."""
     shutil.copytree(stages / "second" / "bundles", tmp_path / "bundles", symlinks=True)
-    return Settings(tmp_path, Path(__file__).resolve().parents[3])
+    return Settings(tmp_path, PROJECT)
 
 
 @contextmanager
@@ -53,13 +54,6 @@ def watching(settings: Settings, every: float = 0.02) -> Iterator[Champion]:
         yield champion
     finally:
         champion.close()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    ends = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def matcher_of(champion: Champion) -> Matcher:
@@ -83,7 +77,7 @@ def test_another_bundle_takes_over_between_two_requests(bundles: Settings) -> No
         assert champion.state.model_version == old.info.model_version == second
         freed = weakref.ref(old)
         switch_to(bundles, first)
-        eventually(lambda: champion.state.model_version == first)
+        wait_until(lambda: champion.state.model_version == first, 30)
         # A request that is under way ends with what it began with.
         assert old.match([DEAL])[0].model_version == second
         assert matcher_of(champion).match([DEAL])[0].model_version == first
@@ -109,7 +103,7 @@ def test_requests_during_swaps_are_answered(bundles: Settings) -> None:
             thread.start()
         for version in (*versions, *versions):
             switch_to(bundles, version)
-            eventually(partial(answers, champion, version))
+            wait_until(partial(answers, champion, version), 30)
         ending.set()
         for thread in threads:
             thread.join()
@@ -134,12 +128,12 @@ def test_a_broken_bundle_is_refused_and_the_old_one_answers(bundles: Settings, d
         shutil.rmtree(path)
     with watching(bundles) as champion:
         switch_to(bundles, first)
-        eventually(lambda: champion.state.refused)
+        wait_until(lambda: champion.state.refused, 30)
         assert champion.state.refused_since is not None
         assert champion.state.model_version == second
         assert matcher_of(champion).match([DEAL])[0].model_version == second
         switch_to(bundles, second)
-        eventually(lambda: champion.state.refused is None)
+        wait_until(lambda: champion.state.refused is None, 30)
         assert champion.state.refused_since is None
 
 
@@ -151,7 +145,7 @@ def test_the_first_bundle_may_come_later(bundles: Settings) -> None:
         assert champion.matcher is None
         assert "no serving bundle" in str(champion.state.refused)
         switch_to(bundles, version)
-        eventually(lambda: champion.state.model_version == version)
+        wait_until(lambda: champion.state.model_version == version, 30)
 
 
 def test_remembered_deals_go_over_to_the_next_bundle(bundles: Settings) -> None:
@@ -160,7 +154,7 @@ def test_remembered_deals_go_over_to_the_next_bundle(bundles: Settings) -> None:
         matcher_of(champion).match([DEAL], remember=True)
         assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
         switch_to(bundles, first)
-        eventually(lambda: champion.state.model_version == first)
+        wait_until(lambda: champion.state.model_version == first, 30)
         assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}
 
 
@@ -180,7 +174,7 @@ def test_a_deal_that_is_remembered_while_a_bundle_is_loaded_goes_over(
         matcher_of(champion).match([DEAL], remember=True)
         monkeypatch.setattr(Matcher, "remember_from", taken_over)
         switch_to(bundles, first)
-        eventually(partial(answers, champion, first))
+        wait_until(partial(answers, champion, first), 30)
         assert found(champion, {**DEAL, "deal_id": "b"}) == {"a", "other"}
         assert matcher_of(champion).added == 2
 
@@ -198,7 +192,7 @@ def test_the_end_does_not_wait_for_a_bundle(
         return load(path, thorough=thorough)
 
     monkeypatch.setattr(Matcher, "load", loaded_slowly)
-    champion = Champion(bundles.current_bundle, every=0.02)
+    champion = Champion(bundles.current_bundle, bundles.new_deals_dir, every=0.02)
     champion.start()
     switch_to(bundles, first)
     assert loading.wait(30)
@@ -220,7 +214,7 @@ def test_a_first_bundle_of_other_content_is_refused(bundles: Settings, name: str
         assert champion.matcher is None and champion.state.refused is not None
         file.write_bytes(whole)
         (bundles.current_bundle / "bundle.json").touch()
-        eventually(lambda: champion.matcher)
+        wait_until(lambda: champion.matcher, 30)
 
 
 def test_a_damaged_file_of_new_deals_is_told_and_passed_over(bundles: Settings) -> None:
@@ -233,7 +227,7 @@ def test_a_damaged_file_of_new_deals_is_told_and_passed_over(bundles: Settings) 
         assert str(champion.state.new_deals_error).startswith(f"{damaged} can't be read")
         assert matcher_of(champion).match([DEAL])
         damaged.unlink()
-        eventually(lambda: champion.state.new_deals_error is None)
+        wait_until(lambda: champion.state.new_deals_error is None, 30)
 
 
 def test_a_deal_that_can_not_be_taken_in_holds_up_no_other_file(
@@ -279,7 +273,7 @@ def test_ingested_deals_are_found_without_a_restart(
         # Somebody asked about it before it was ingested, under another name.
         matcher_of(champion).match([{**DEAL, "deal_name": "Zyxgrove"}], remember=True)
         ingest_deals(settings, [write_deals(tmp_path / "1.parquet", [{**DEAL, **updated}])])
-        eventually(lambda: champion.state.new_deals)
+        wait_until(lambda: champion.state.new_deals, 30)
         (match,) = matcher_of(champion).match([{**DEAL, "deal_id": "b"}])[0].matches
         assert match.candidate_deal_id == "a"
         assert match.features["name_equal"] == 1
@@ -300,7 +294,7 @@ def test_ingested_deals_are_found_without_a_restart(
         assert deals_beside(settings, read_manifest(settings.current_bundle)) == 1
         score(settings)
         assert deals_beside(settings, read_manifest(settings.current_bundle)) == 0
-        eventually(lambda: champion.state.loaded_at != loaded_at)
+        wait_until(lambda: champion.state.loaded_at != loaded_at, 30)
         assert champion.state.model_version == version
         assert matcher_of(champion).added == 0
         assert found(champion, {**DEAL, "deal_id": "b"}) == {"a"}

@@ -19,7 +19,7 @@ from flows.settings import Settings
 from serving.artifacts import fetch_bundle
 from serving.settings import VertexContainer
 from tests.local_server import serving
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 from tests.python.serving.serve import Server, serve
 
 PREDICT, HEALTH = "/v1/endpoints/1/deployedModels/2:predict", "/v1/endpoints/1/deployedModels/2"

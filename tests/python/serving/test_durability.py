@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.settings import Settings
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 from tests.python.serving.serve import KEY, Server, serve
 
 

@@ -23,7 +23,7 @@ from flows.settings import Settings
 from serving.prediction_log import PredictionLog
 from serving.sinks import FileSink
 from tests.local_server import serving
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 from tests.python.serving.serve import Server, serve
 from tests.vertex.rest import serve_rest
 from tests.vertex.service import VertexService

@@ -8,10 +8,10 @@ from typing import Any
 
 from flows import bundle
 from flows.settings import Settings
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 from tests.python.serving.serve import serve
 from tests.python.serving.test_durability import Load, logged
-from tests.python.serving.test_http import wait_until
+from tests.python.waiting import wait_until
 
 
 def test_bundles_are_swapped_between_requests(

@@ -16,10 +16,11 @@ import httpx
 import pytest
 
 from flows.settings import Settings
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 from tests.python.serving.conftest import CALLER, CALLERS
 from tests.python.serving.google_stand_in import Google, token
 from tests.python.serving.serve import KEY, Server, serve
+from tests.python.waiting import wait_until
 
 ROUTES = [
     ("POST", "/v1/match"),
@@ -438,13 +439,6 @@ def test_the_document_describes_the_routes(server: Server) -> None:
     assert schema == {"$ref": "#/components/schemas/MatchResponse"}
     example = match["requestBody"]["content"]["application/json"]["example"]
     assert server.post("/v1/match", example).status_code == 200
-
-
-def wait_until(holds: Any, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def test_many_clients_at_once(server: Server, deals: list[dict[str, Any]]) -> None:

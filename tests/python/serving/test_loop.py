@@ -17,7 +17,8 @@ from flows.warehouse import open_warehouse
 from tests.python.conftest import DEALS, FIRST_DEALS, SEED
 from tests.python.serving.google_stand_in import AUDIENCE, EMAIL, Google, token
 from tests.python.serving.serve import Server, serve
-from tests.python.serving.test_http import message, wait_until
+from tests.python.serving.test_http import message
+from tests.python.waiting import wait_until
 
 TRAINING_SECONDS = 300
 HAND = "who judges over HTTP"

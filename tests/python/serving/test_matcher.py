@@ -24,13 +24,14 @@ from serving import matcher as module
 from serving.answers import Answer
 from serving.matcher import Matcher
 from serving.reasons import DENIALS
+from tests.python.homes import PROJECT
 
 Deal = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
 def home(stages: Path) -> Settings:
-    return Settings(stages / "second", Path(__file__).resolve().parents[3])
+    return Settings(stages / "second", PROJECT)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,9 @@ from serving.outbox import OutboxClosed
 from serving.packing import RowsRefused, pack, unpack
 from serving.prediction_log import PredictionLog, prediction_rows
 from serving.sinks import FileSink
-from tests.python.serving.rows import NOON, PROJECT, SCHEMA, answer, counts, delivered, log_rows
+from tests.python.homes import PROJECT
+from tests.python.serving.rows import NOON, SCHEMA, answer, counts, delivered, log_rows
+from tests.python.waiting import wait_until
 
 WRITER = "tests.python.serving.log_writer"
 
@@ -61,13 +63,6 @@ class Refusing:
 def open_log(home: Path, sink: Any = None, **options: Any) -> PredictionLog:
     sink = sink or FileSink(home / "files", SCHEMA, day_of="predicted_at")
     return PredictionLog(home / "queue", sink, **{"every": 0.02, "longest_pause": 0.1, **options})
-
-
-def wait_until(true: Any, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.01)
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -273,6 +268,10 @@ class Writer:
                 request, number = line.split()
                 self.lines.append((request, int(number)))
 
+    def wait_for_lines(self, number: int) -> None:
+        """Until it has written more lines than that."""
+        wait_until(lambda: len(self.lines) > number, 30)
+
     def make_room(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
@@ -307,7 +306,7 @@ def test_what_a_killed_process_kept_is_delivered_once(tmp_path: Path) -> None:
     kept: set[str] = set()
     for _ in range(4):
         with writer(tmp_path) as one:
-            wait_until(lambda one=one: len(one.lines) > 40, 30)
+            one.wait_for_lines(40)
             time.sleep(moments.uniform(0, 0.3))
             one.end(signal.SIGKILL)
         kept |= one.kept
@@ -325,13 +324,12 @@ def test_what_a_killed_process_kept_is_delivered_once(tmp_path: Path) -> None:
 
 def test_a_queue_is_taken_over_only_from_the_dead(tmp_path: Path) -> None:
     with writer(tmp_path) as one:
-        wait_until(lambda: len(one.lines) > 10, 30)
+        one.wait_for_lines(10)
         log = open_log(tmp_path)
         log.append(log_rows("r1"))
         assert log.flush()
         log.close()
-        before = len(one.lines)
-        wait_until(lambda: len(one.lines) > before)
+        one.wait_for_lines(len(one.lines))
         assert one.end(signal.SIGTERM) == 0
     found = counts(tmp_path / "files")
     assert set(found.values()) == {1}
@@ -340,7 +338,7 @@ def test_a_queue_is_taken_over_only_from_the_dead(tmp_path: Path) -> None:
 
 def test_a_terminated_process_delivers_before_it_ends(tmp_path: Path) -> None:
     with writer(tmp_path) as one:
-        wait_until(lambda: len(one.lines) > 10, 30)
+        one.wait_for_lines(10)
         assert one.end(signal.SIGTERM) == 0
     assert one.lines[-1] == ("closed", 0)
     found = counts(tmp_path / "files")
@@ -353,7 +351,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     with writer(tmp_path, "200000") as one:
         wait_until(lambda: any(in_memory for _, in_memory in one.lines), 30)
         full = len(one.lines)
-        wait_until(lambda: len(one.lines) > full + 50, 30)
+        one.wait_for_lines(full + 50)
         one.make_room()
         wait_until(lambda: one.lines[-1][1] == 0, 30)
         assert one.end(signal.SIGTERM) == 0

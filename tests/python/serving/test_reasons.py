@@ -22,8 +22,7 @@ from flows.versions import FELLEGI_SUNTER
 from serving.answers import Reason
 from serving.matcher import Matcher
 from serving.reasons import Phrase, Reasons, phrases_of, told_as
-
-PROJECT = Path(__file__).resolve().parents[3]
+from tests.python.homes import PROJECT
 
 
 def columns_of(file: str, model: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from flows.contract import load_contract
 from serving.problems import Problem
 from serving.schemas import Deal, MatchRequest, VerdictRequest, read
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
 
 
 def refused(body: Any, model: Any = MatchRequest) -> Problem:

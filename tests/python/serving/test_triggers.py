@@ -6,7 +6,6 @@ import json
 import sqlite3
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,8 @@ from serving.settings import ServingSettings
 from serving.starters import ChildProcess, PrefectDeployment
 from serving.triggers import Triggers, business_date
 from tests.local_server import serving
-from tests.python.conftest import PROJECT
+from tests.python.homes import PROJECT
+from tests.python.waiting import wait_until
 
 
 def push(
@@ -218,13 +218,6 @@ def test_a_run_waits_for_another_command_at_work(
     wait_until(lambda: not codes, 10)
     child.close()
     assert ran == [5, 5, 0]
-
-
-def wait_until(holds: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 # Prefect's server, as far as a deployment is run through it.

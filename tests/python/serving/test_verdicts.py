@@ -14,7 +14,8 @@ from flows.contract import load_contract
 from flows.errors import InputRejected
 from serving.sinks import FileSink
 from serving.verdicts import RECORDED_FILE, Verdicts
-from tests.python.serving.rows import NOON, PROJECT, delivered
+from tests.python.homes import PROJECT
+from tests.python.serving.rows import NOON, delivered
 
 LABELS = load_contract(PROJECT).table("deal_labels").arrow_schema()
 SCHEMA = pa.schema([field for field in LABELS if field.name != "_ingested_at"])

@@ -17,6 +17,7 @@ from google.cloud import aiplatform_v1 as v1
 from flows import bundle
 from flows.deploy import CHAMPION_MODEL
 from flows.settings import Settings
+from tests.python.homes import PROJECT
 from tests.python.vertex import small
 from tests.vertex.grpc import make_certificate
 from tests.vertex.rest import serve_rest
@@ -48,14 +49,14 @@ def runs(certificate: tuple[Path, Path]) -> Iterator[Runs]:
     """The process that runs deployments."""
     command = [sys.executable, str(Path(__file__).with_name("small_runs.py"))]
     environment = {
-        "PYTHONPATH": str(small.PROJECT),
+        "PYTHONPATH": str(PROJECT),
         "PATH": "",
         "HOME": "/nowhere",
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificate[1]),
     }
     with subprocess.Popen(
         command,
-        cwd=small.PROJECT,
+        cwd=PROJECT,
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

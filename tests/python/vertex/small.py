@@ -22,9 +22,9 @@ from flows.ledger import PROMOTED, TRAINED, Entry
 from flows.settings import Settings
 from flows.versions import model_relation, weights_relation
 from flows.warehouse import MODEL_SCHEMA, DuckDBWarehouse, _connect
+from tests.python.homes import PROJECT
 from tests.vertex.service import BigQueryModel
 
-PROJECT = Path(__file__).resolve().parents[3]
 RUNS = {name: f"2026080{number}t120000_00000{number}" for number, name in enumerate("ABC", 1)}
 VERSIONS = {name: f"{run}_logistic" for name, run in RUNS.items()}
 """Versions A, B and C: of one run each, in this order."""

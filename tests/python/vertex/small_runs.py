@@ -30,6 +30,7 @@ from flows.dbt import Dbt
 from flows.errors import OnedealError
 from flows.settings import Settings
 from flows.vertex import Vertex, VertexSettings
+from tests.python.homes import PROJECT
 from tests.python.vertex import small
 
 # Long enough for one more try.
@@ -73,7 +74,7 @@ class Calls:
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Crown a version, where that is not done yet, and deploy; say how it ended."""
     calls = Calls(request.get("kill"))
-    settings = Settings(Path(request["home"]), small.PROJECT)
+    settings = Settings(Path(request["home"]), PROJECT)
     made: list[Vertex] = []
 
     def open_vertex(settings: Any) -> Vertex:

@@ -14,8 +14,8 @@ from flows.errors import SettingsError
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.vertex import VertexSettings, read_vertex_settings
+from tests.python.homes import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 Profile = Any
 
 
