@@ -371,9 +371,7 @@ def test_a_refused_file_leaves_nothing(settings: Settings, tmp_path: Path) -> No
             )
 
 
-def test_a_killed_ingest_is_done_by_the_next(
-    emulator_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_ingest_is_done_by_the_next(emulator_settings: Settings, tmp_path: Path) -> None:
     """Killed when everything is staged: nothing of it counts, and nothing of it is in the way."""
     file = write_csv(tmp_path / "deals.csv", export())
     with pytest.MonkeyPatch.context() as patch:
