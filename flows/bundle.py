@@ -33,6 +33,7 @@ from typing import Any
 from flows.contract import load_contract
 from flows.errors import BundleError
 from flows.fellegi_sunter import as_stored_model
+from flows.files import sync
 from flows.settings import Settings
 from flows.versions import FELLEGI_SUNTER, model_relation, weights_relation
 from flows.warehouse import Warehouse, utc_now
@@ -177,8 +178,8 @@ def write_bundle(
     )
     (aside / MANIFEST).write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
     for path in sorted(aside.rglob("*")):
-        _fsync(path)
-    _fsync(aside)
+        sync(path)
+    sync(aside)
     check(aside)
     if final.exists():
         replaced = settings.bundles_dir / f"{UNFINISHED}{REPLACED}{model_version}"
@@ -188,7 +189,7 @@ def write_bundle(
         shutil.rmtree(replaced)
     else:
         os.rename(aside, final)
-    _fsync(settings.bundles_dir)
+    sync(settings.bundles_dir)
     return final
 
 
@@ -289,7 +290,7 @@ def switch_to(settings: Settings, model_version: str) -> None:
     aside.unlink(missing_ok=True)
     os.symlink(model_version, aside, target_is_directory=True)
     os.replace(aside, settings.current_bundle)
-    _fsync(settings.bundles_dir)
+    sync(settings.bundles_dir)
 
 
 def remove_bundle(settings: Settings, model_version: str) -> None:
@@ -354,12 +355,3 @@ def read_step(path: Path, relation: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    """Make what was written last through a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

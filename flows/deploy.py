@@ -11,7 +11,6 @@ Every function here can be run again and again, and finishes what a killed proce
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from flows import bundle, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError, VertexError
+from flows.files import write_whole
 from flows.gate import LIMITS
 from flows.ledger import CANARY, DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
 from flows.new_deals import MOST as MOST_NEW_DEALS
@@ -310,10 +310,8 @@ def score_pairs(settings: Settings, dbt: Dbt) -> None:
     forget_scores(settings)
     dbt.build("score all pairs", INFERENCE)
     if crowned is not None:
-        note = _scored_note(settings)
-        aside = note.with_suffix(".tmp")
-        aside.write_text(json.dumps({"model_version": crowned.model_version}), encoding="utf-8")
-        os.replace(aside, note)
+        note = json.dumps({"model_version": crowned.model_version})
+        write_whole(_scored_note(settings), note)
 
 
 def _scored_note(settings: Settings) -> Path:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.errors import RunInProgress, SettingsError
+from flows.files import write_whole
 from flows.settings import Settings
 
 WAIT_SECONDS = 2.0
@@ -132,8 +133,4 @@ def _holder_path(settings: Settings) -> Path:
 
 def _write_holder(settings: Settings, command: str) -> None:
     who = Holder(os.getpid(), command, datetime.now(UTC).isoformat(timespec="seconds"))
-    path = _holder_path(settings)
-    # Written aside and renamed, so that a reader never sees half of it.
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(asdict(who)), encoding="utf-8")
-    os.replace(aside, path)
+    write_whole(_holder_path(settings), json.dumps(asdict(who)))

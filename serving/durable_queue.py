@@ -14,7 +14,6 @@ two.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sqlite3
 import threading
@@ -24,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from flows.files import sync
 
 QUEUE_FILE = "packets.sqlite"
 LOCK_FILE = "lock"
@@ -277,7 +278,7 @@ class OwnedQueue:
             raise
         # The file is only there for good when its directory's entry is.
         for place in (directory, directory.parent):
-            sync_directory(place)
+            sync(place)
         return cls(directory, lock, queue)
 
     def leave(self) -> None:
@@ -314,12 +315,3 @@ def adopt(parent: Path, batch_rows: int) -> list[OwnedQueue]:
                 file.rename(file.with_suffix(".damaged"))
         lock.release()
     return found
-
-
-def sync_directory(directory: Path) -> None:
-    """Let what was made or renamed in a directory outlive a crash of the machine."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

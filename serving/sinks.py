@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from flows.contract import Table, load_contract
 from flows.deliveries import UNFINISHED
+from flows.files import sync
 from flows.profile import target_type
 from flows.settings import Settings
-from serving.durable_queue import sync_directory
 
 SECONDS_BETWEEN_FILES = 30.0
 """Between files of predictions: each has a cost for whoever reads it. Nothing is lost meanwhile."""
@@ -108,7 +108,7 @@ class FileSink:
             directory = self._directory / f"{self._day_name}={day.isoformat()}"
             if not directory.is_dir():
                 directory.mkdir(parents=True, exist_ok=True)
-                sync_directory(directory.parent)
+                sync(directory.parent)
             # Most batches are of one day: to filter them is to copy them.
             of_day = rows if len(all_days) == 1 else rows.filter(pc.equal(days, day))
             write_file(of_day, directory / f"{batch_id}.parquet")
@@ -127,4 +127,4 @@ def write_file(rows: pa.Table, path: Path) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
