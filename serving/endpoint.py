@@ -19,6 +19,7 @@ from flows.vertex_canary import read_probability
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     from google.auth.transport.requests import AuthorizedSession
 
 MAX_INSTANCES = 500
@@ -30,7 +31,7 @@ REREAD_SECONDS = 30.0
 class Scores:
     """Probabilities in the order of the rows, and the model version that gave them."""
 
-    probabilities: np.ndarray[Any, Any]
+    probabilities: npt.NDArray[np.float64]
     model_version: str
 
 
@@ -50,7 +51,7 @@ class VertexEndpoint:
         self._versions: dict[str, str] = {}
         self._read_at = float("-inf")
 
-    def probabilities(self, features: np.ndarray[Any, Any], names: Sequence[str]) -> Scores:
+    def probabilities(self, features: npt.NDArray[np.float64], names: Sequence[str]) -> Scores:
         """Ask for rows of features. Raises VertexError, within the time that settings allow.
 
         A canary may answer one request and the champion the next, so all rows are of the same one.

@@ -32,9 +32,7 @@ from serving.schemas import Deal, VerdictRequest
 from serving.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from serving.matcher import ComparedDeal, Matcher
+    from serving.matcher import ComparedDeal, Floats, Matcher
 
 T = TypeVar("T")
 
@@ -211,9 +209,7 @@ class Service:
 
         return await self._in_line(answer_all), failed
 
-    async def _ask_endpoint(
-        self, matcher: Matcher, features: np.ndarray[Any, Any]
-    ) -> tuple[np.ndarray[Any, Any], str] | None:
+    async def _ask_endpoint(self, matcher: Matcher, features: Floats) -> tuple[Floats, str] | None:
         """The endpoint's probabilities and version; None where it fails, or rests."""
         endpoint = self.endpoint
         assert endpoint is not None
@@ -248,7 +244,7 @@ class Service:
             raise _unavailable("The bundle holds no model to predict with.")
         rows = _rows_of(instances, matcher.info.features)
 
-        def predict() -> np.ndarray[Any, Any]:
+        def predict() -> Floats:
             # Numbers as large as no pair's overflow; what comes of it is looked at below.
             with np.errstate(over="ignore", invalid="ignore"):
                 return matcher.probabilities(rows)
@@ -388,7 +384,7 @@ class _Asked:
         return self._known.get(request_id)
 
 
-def _rows_of(instances: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray[Any, Any]:
+def _rows_of(instances: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Floats:
     """Instances as rows of features, all of them numbers: what is missing has columns of its own.
 
     Raises Problem (422) that names the feature at fault.
