@@ -13,7 +13,7 @@ divisors are not 0, and integers do not overflow (they are unbounded here).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -148,14 +148,17 @@ class Compiler:
     # Names and lines
 
     def name(self, kind: str) -> str:
+        """A variable's name that is not taken."""
         self._names += 1
         return f"{kind}{self._names}"
 
     @property
     def here(self) -> int:
+        """The level of the innermost open block."""
         return len(self.blocks) - 1
 
     def line(self, text: str) -> None:
+        """Emit a line into the innermost block."""
         if self.blocks[-1].inline:
             raise NeedsLinesError
         self.blocks[-1].lines.append(text)
@@ -206,9 +209,11 @@ class Compiler:
             self.blocks, self._names = blocks, names
 
     def known(self, key: Any) -> Value | None:
+        """The variable that holds what is known under a key; None where it was not computed yet."""
         return next((b.known[key] for b in self.blocks if key in b.known), None)
 
     def constant(self, kind: str, value: Any) -> str:
+        """The name by which the function reaches an object of the compiler's."""
         for name, known in self.constants.items():
             if known is value:
                 return name
@@ -276,12 +281,11 @@ class Compiler:
         if group is not None:
             only(group, "expressions")
             self.line(f"{groups} = {{}}")
-        # Each join opens a loop in the loop: closed from within.
-        opened = [self._loop(alias, first.columns, first.code)]
-        opened += [self._open(join, alias, right) for join, alias, right in joins]
-        for enter in opened:
-            enter.__enter__()
-        try:
+        with ExitStack() as loops:
+            # Each join opens a loop in the loop.
+            loops.enter_context(self._loop(alias, first.columns, first.code))
+            for join, joined, right in joins:
+                loops.enter_context(self._open(join, joined, right))
             if node.args.get("where") is not None:
                 self._keep_where(node.args["where"].this)
             if group is None:
@@ -289,12 +293,6 @@ class Compiler:
                 self.line(f"{result}.append(({', '.join(codes)},))")
             else:
                 keys, aggregates = self._grouped(node, group, groups)
-        except BaseException as error:
-            for enter in reversed(opened):
-                enter.__exit__(type(error), error, None)
-            raise
-        for enter in reversed(opened):
-            enter.__exit__(None, None, None)
         if group is not None:
             with self.block(f"for key, state in {groups}.items():", loop=True):
                 level = self.here
@@ -312,15 +310,12 @@ class Compiler:
             self.line(f"{result} = list(dict.fromkeys({result}))")
         return _Relation(result, columns)
 
-    def _loop(self, alias: str, columns: tuple[Column, ...], rows: str) -> Any:
-        @contextmanager
-        def opened() -> Iterator[None]:
-            row = self.name("row")
-            with self.block(f"for {row} in {rows}:", loop=True):
-                self._sources.append(_Source(alias, columns, row, self.here))
-                yield
-
-        return opened()
+    @contextmanager
+    def _loop(self, alias: str, columns: tuple[Column, ...], rows: str) -> Iterator[None]:
+        row = self.name("row")
+        with self.block(f"for {row} in {rows}:", loop=True):
+            self._sources.append(_Source(alias, columns, row, self.here))
+            yield
 
     def _join(
         self, join: exp.Join, named: Mapping[str, _Relation]
@@ -331,7 +326,10 @@ class Compiler:
         alias, relation = self._relation(join.this, named)
         return join, alias, relation
 
-    def _open(self, join: exp.Join, alias: str, right: _Relation | None) -> Any:
+    def _open(
+        self, join: exp.Join, alias: str, right: _Relation | None
+    ) -> AbstractContextManager[None]:
+        """The loop of a join; right is None where it unnests a list."""
         kind = (join.args.get("side") or "", join.args.get("kind") or "")
         on = join.args.get("on")
         if kind == ("", "CROSS") and on is None:
@@ -587,6 +585,7 @@ class Compiler:
 
     @contextmanager
     def parameter(self, name: str, value: Value) -> Iterator[None]:
+        """Let a lambda's parameter stand for a value inside the block."""
         outer = self._parameters
         self._parameters = {**outer, name: value}
         try:
