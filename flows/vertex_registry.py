@@ -26,8 +26,9 @@ VERSION_LABEL = "onedeal_version"
 EVALUATION_SCHEMA = (
     "gs://google-cloud-aiplatform/schema/modelevaluation/classification_metrics_1.0.0.yaml"
 )
-CONTAINERS = {"us": "us", "europe": "europe", "asia": "asia"}
 CONTAINER = "{}-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+CONTINENTS = ("us", "europe", "asia")
+"""Where Google keeps the container; elsewhere, that of the first is taken."""
 
 
 class ModelWarehouse(Warehouse, Protocol):
@@ -148,7 +149,8 @@ def _upload(
             return str(found.version_id), False
     uri = f"gs://{vertex.settings.bucket}/onedeal/{version}"
     warehouse.export_model(model_relation(version), uri)
-    continent = CONTAINERS.get(vertex.settings.location.split("-")[0], "us")
+    continent = vertex.settings.location.split("-")[0]
+    continent = continent if continent in CONTINENTS else CONTINENTS[0]
     name = {"parent_model": vertex.model} if there else {"model_id": vertex.settings.model_id}
     answer = vertex.run(
         vertex.models.upload_model,
