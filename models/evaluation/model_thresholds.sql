@@ -100,9 +100,9 @@ held_out_curve as (
 grid as (
 
     select
-        replicate as step,
-        (replicate - 61) / 10.0 as log_odds,
-        1 / (1 + exp((61 - replicate) / 10.0)) as threshold
+        number as step,
+        (number - 61) / 10.0 as log_odds,
+        1 / (1 + exp((61 - number) / 10.0)) as threshold
 
     from {{ integers(121) }}
 
