@@ -103,6 +103,16 @@ def deals(settings: Settings) -> list[dict[str, Any]]:
         return warehouse.query("select * from onedeal.stg_crm__deals order by deal_id")
 
 
+def with_pairs(home: Path) -> tuple[Settings, Dbt]:
+    """A home with the pairs of twenty deals, and dbt on it."""
+    home.mkdir()
+    settings, at = Settings(home, PROJECT), datetime(2026, 6, 1)
+    land(settings, [random_deal(random.Random(1), deal, at) for deal in range(20)], at)
+    dbt = Dbt(settings, VARS)
+    dbt.build("the pairs", PAIRS)
+    return settings, dbt
+
+
 def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     rng = random.Random(12)
     daily, full = Settings(tmp_path / "daily", PROJECT), Settings(tmp_path / "full", PROJECT)
@@ -147,12 +157,7 @@ def test_the_service_takes_the_version_of_a_deal_that_dbt_takes() -> None:
 
 
 def test_another_definition_stops_a_run(tmp_path: Path) -> None:
-    settings = Settings(tmp_path / "home", PROJECT)
-    settings.home.mkdir()
-    at = datetime(2026, 6, 1)
-    land(settings, [random_deal(random.Random(1), deal, at) for deal in range(20)], at)
-    dbt = Dbt(settings, VARS)
-    dbt.build("the pairs", PAIRS)
+    settings, dbt = with_pairs(tmp_path / "home")
     before = pairs(settings)
     changed = Dbt(
         settings, {**VARS, "screen_points": -13, "block_cap": 20, "neighbour_sample_size": 9}
@@ -170,12 +175,7 @@ def test_another_definition_stops_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("last_built", ["stg_crm__deals", "int_deals__token_statistics"])
 def test_a_killed_full_build_stops_the_next_run(tmp_path: Path, last_built: str) -> None:
     """Deals that are there no more would stay in the pairs, and one word would have two codes."""
-    settings = Settings(tmp_path / "home", PROJECT)
-    settings.home.mkdir()
-    at = datetime(2026, 6, 1)
-    land(settings, [random_deal(random.Random(1), deal, at) for deal in range(20)], at)
-    dbt = Dbt(settings, VARS)
-    dbt.build("the pairs", PAIRS)
+    settings, dbt = with_pairs(tmp_path / "home")
     before = features(settings)
     dbt.build("a part of everything", [last_built], full_refresh=True)
     with pytest.raises(DbtFailed, match=r"a full build was killed.*dbt build --full-refresh"):
