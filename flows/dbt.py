@@ -107,14 +107,14 @@ class Dbt:
             args += ["--exclude", *exclude]
         if full_refresh:
             args.append("--full-refresh")
-        _check_place(self.settings)
+        self._check_place()
         result = self._invoke(what, args)
         # The project's hooks give results too; so in the methods below.
         return tuple(_node_result(r) for r in result.results if r.node.resource_type != "operation")
 
     def source_freshness(self) -> tuple[SourceFreshness, ...]:
         """`dbt source freshness` of every source that has a limit; stale ones raise nothing."""
-        _check_place(self.settings)
+        self._check_place()
         result = self._invoke(
             "read how fresh the sources are", ["source", "freshness"], stale_is_failure=False
         )
@@ -143,6 +143,12 @@ class Dbt:
             for name, column in getattr(node, "columns", {}).items()
             if "phrase_high" in column.config.meta
         }
+
+    def _check_place(self) -> None:
+        # What reading the profile leaves behind must not be kept from garbage collection with the
+        # project: DuckDB's binding tells of all that is left when the process ends.
+        self.parse()
+        _check_place(self.settings)
 
     def _invoke(self, what: str, args: Sequence[str], *, stale_is_failure: bool = True) -> Any:
         """Run one dbt command and return its result object."""
