@@ -148,7 +148,7 @@ class Dbt:
         # What reading the profile leaves behind must not be kept from garbage collection with the
         # project: DuckDB's binding tells of all that is left when the process ends.
         self.parse()
-        _check_place(self.settings)
+        _refuse_other_place(self.settings)
 
     def _invoke(self, what: str, args: Sequence[str], *, stale_is_failure: bool = True) -> Any:
         """Run one dbt command and return its result object."""
@@ -219,7 +219,7 @@ class Dbt:
 
 # Once a run, each of which has settings of its own.
 @lru_cache(maxsize=1)
-def _check_place(settings: Settings) -> None:
+def _refuse_other_place(settings: Settings) -> None:
     """Refuse a profile by which dbt builds in another file or schema than the commands read."""
     if target_type(settings) != "duckdb":
         return
