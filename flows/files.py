@@ -19,4 +19,5 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text so that nobody ever reads half of it."""
     aside = path.with_suffix(".tmp")
     aside.write_text(text, encoding="utf-8")
+    sync(aside)
     os.replace(aside, path)
