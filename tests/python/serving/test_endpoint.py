@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from flows.contract import load_contract
 from flows.settings import Settings
 from serving.prediction_log import PredictionLog
 from serving.sinks import FileSink
-from tests.local_server import serving
+from tests.local_server import QuietHandler, serving
 from tests.python.homes import PROJECT
 from tests.python.serving.serve import Server, serve
 from tests.vertex.rest import serve_rest
@@ -210,17 +209,10 @@ def test_whatever_the_endpoint_answers_the_bundle_answers_instead(
     """What a proxy on the way may say, or nobody has thought of."""
     said = [(503, b"[]"), (502, b'"upstream"'), (200, b'{"predictions": [[1]')]
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            status, body = said.pop(0)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
+            self.send(*said.pop(0))
 
     with serving(Handler) as address:
         with new_place(tmp_path, trained, with_model=True, address=address) as place:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from serving.schemas import PushRequest
 from serving.settings import ServingSettings
 from serving.starters import ChildProcess, PrefectDeployment
 from serving.triggers import Triggers, business_date
-from tests.local_server import serving
+from tests.local_server import QuietHandler, serving
 from tests.python.homes import PROJECT
 from tests.python.waiting import wait_until
 
@@ -239,7 +238,7 @@ def serve_prefect() -> Iterator[PrefectServer]:
     prefect = PrefectServer()
     deployment = str(uuid.uuid4())
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             known = self.path == "/api/deployments/name/retrain/daily"
             self._send(200 if known else 404, {"id": deployment} if known else {"detail": "no"})
@@ -257,14 +256,7 @@ def serve_prefect() -> Iterator[PrefectServer]:
             self._send(prefect.status, {"id": prefect.flow_runs.get(key)})
 
         def _send(self, status: int, document: Any) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
+            self.send(status, json.dumps(document).encode())
 
     with serving(Handler) as address:
         prefect.url = f"{address}/api"
