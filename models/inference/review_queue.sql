@@ -7,6 +7,11 @@
     {'reason': 'uncertain', 'upto': 1.5, 'share': 0.3},
     {'reason': 'uncertain', 'upto': 3, 'share': 0.1},
 ] %}
+{#- What a person decides by, of either deal. #}
+{%- set decided_by = [
+    'deal_name', 'company_name', 'domain', 'contact_text', 'contact_email', 'phone', 'amount', 'currency', 'stage',
+    'owner', 'source', 'description_text', 'created_at', 'updated_at', 'close_date',
+] %}
 
 with
 
@@ -204,25 +209,11 @@ final as (
         unlabelled.match_weight,
         unlabelled.probability,
         unlabelled.threshold,
-        unlabelled.model_version,
-        deals_a.deal_name as deal_name_a,
-        deals_b.deal_name as deal_name_b,
-        deals_a.company_name as company_name_a,
-        deals_b.company_name as company_name_b,
-        deals_a.amount as amount_a,
-        deals_b.amount as amount_b,
-        deals_a.currency as currency_a,
-        deals_b.currency as currency_b,
-        deals_a.stage as stage_a,
-        deals_b.stage as stage_b,
-        deals_a.owner as owner_a,
-        deals_b.owner as owner_b,
-        deals_a.source as source_a,
-        deals_b.source as source_b,
-        deals_a.created_at as created_at_a,
-        deals_b.created_at as created_at_b,
-        deals_a.close_date as close_date_a,
-        deals_b.close_date as close_date_b
+        {% for column in decided_by %}
+        deals_a.{{ column }} as {{ column }}_a,
+        deals_b.{{ column }} as {{ column }}_b,
+        {% endfor %}
+        unlabelled.model_version
 
     from queued
     inner join unlabelled on queued.pair_id = unlabelled.pair_id
