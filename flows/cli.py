@@ -279,8 +279,9 @@ def serve(
 
     POST /v1/match takes a deal and gives its likely duplicates, with probability and reasons; every
     answer goes to the prediction log. POST /v1/verdicts takes people's verdicts for the next
-    training. It serves the champion, and takes a new one over by itself. SIGTERM ends it within
-    10 seconds. docs/serving.md has the settings.
+    training, and so does the review page, /review, which asks about the pairs of the review queue.
+    It serves the champion, and takes a new one over by itself. SIGTERM ends it within 10 seconds.
+    docs/serving.md has the settings.
 
     Example: `ONEDEAL_API_KEY=$(openssl rand -hex 32) onedeal serve`
     """

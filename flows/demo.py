@@ -278,9 +278,10 @@ def _where_to_look(settings: Settings, deal: dict[str, Any]) -> list[str]:
         "      onedeal.duplicate_groups, onedeal.review_queue, onedeal.model_evaluation",
         "  Your own deals:                       onedeal ingest deals FILE",
         "",
-        "One deal in, its duplicates out: start the service,",
+        "Judge the pairs of the review queue, or ask about one deal: start the service,",
         f"  ONEDEAL_HOME={home} ONEDEAL_API_KEY={DEMO_KEY} onedeal serve",
-        "and from another terminal ask it about one of the deals, as if it were new",
+        f"open http://127.0.0.1:8080/review (any name, password {DEMO_KEY}), and from another",
+        "terminal ask it about one of the deals, as if it were new",
         f"  curl -s http://127.0.0.1:8080/v1/match -H 'Authorization: Bearer {DEMO_KEY}' "
         f"-d {shlex.quote(json.dumps({'deal': deal}, ensure_ascii=False))}",
     ]

@@ -4,7 +4,7 @@ The ledger says who is champion. What is derived from it is the endpoint of Vert
 target has one), the model `deal_duplicate_champion` (a copy of the champion's model), the table
 `deal_duplicate_champion_weights` (of the weights that give its `match_weight`; an unlabelled
 champion is no more than these), the link to its serving bundle, the `deployed` event, and the
-scores.
+scores, with the copy of the review queue.
 Every function here can be run again and again, and finishes what a killed process left undone.
 """
 
@@ -20,7 +20,7 @@ from flows import bundle, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt
 from flows.errors import BundleError, OnedealError, VertexError
-from flows.files import write_whole
+from flows.files import write_table_whole, write_whole
 from flows.gate import LIMITS
 from flows.ledger import CANARY, DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
 from flows.new_deals import MOST as MOST_NEW_DEALS
@@ -277,7 +277,7 @@ def needs_scoring(settings: Settings, champion: str) -> bool:
         scored = json.loads(_scored_note(settings).read_text(encoding="utf-8"))["model_version"]
     except (OSError, ValueError, KeyError, TypeError):
         return True
-    if scored != champion:
+    if scored != champion or not settings.review_queue_path.exists():
         return True
     with open_warehouse(settings) as warehouse:
         if not warehouse.exists("review_queue"):
@@ -303,12 +303,18 @@ def forget_scores(settings: Settings) -> None:
 
 
 def score_pairs(settings: Settings, dbt: Dbt) -> None:
-    """Score all candidate pairs with the champion; group duplicates; fill the review queue."""
+    """Score all candidate pairs with the champion; group duplicates; fill the review queue.
+
+    The review page of the prediction service, which can't open the warehouse, gets a copy of it.
+    """
     with open_warehouse(settings) as warehouse:
         crowned = ledger.champion(ledger.read(warehouse))
     # The note is taken away first and written last: without it, the next run scores again.
     forget_scores(settings)
     dbt.build("score all pairs", INFERENCE)
+    with open_warehouse(settings) as warehouse:
+        queue = warehouse.arrow(f"select * from {warehouse.name('review_queue')} order by rank")
+    write_table_whole(settings.review_queue_path, queue)
     if crowned is not None:
         note = json.dumps({"model_version": crowned.model_version})
         write_whole(_scored_note(settings), note)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def sync(path: Path) -> None:
@@ -19,5 +23,20 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text so that nobody ever reads half of it."""
     aside = path.with_suffix(".tmp")
     aside.write_text(text, encoding="utf-8")
+    _put_in_place(aside, path)
+
+
+def write_table_whole(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, in a directory that is made if need be; nobody reads half of it."""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Always the same one: a run that was killed leaves nothing for good.
+    aside = path.parent / ".unfinished"
+    pq.write_table(table, aside, compression="zstd")
+    _put_in_place(aside, path)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
     sync(aside)
     os.replace(aside, path)

@@ -11,7 +11,6 @@ is removed. Many new deals would cost the service memory: `score` then writes th
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -20,6 +19,7 @@ from pathlib import Path
 from flows.bundle import EXPORT_MEMORY, BundleInfo, bundle_path, bundle_versions, read_manifest
 from flows.contract import load_contract
 from flows.errors import BundleError
+from flows.files import write_table_whole
 from flows.settings import Settings
 from flows.warehouse import Warehouse
 
@@ -48,17 +48,9 @@ def publish_new_deals(settings: Settings, warehouse: Warehouse) -> int:
     if not deals.num_rows:
         return 0
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    directory = settings.new_deals_dir
-    directory.mkdir(parents=True, exist_ok=True)
     newest: datetime = pc.max(deals.column("_ingested_at")).as_py()
-    # Always the same one: a run that was killed leaves nothing for good.
-    aside = directory / ".unfinished"
-    pq.write_table(deals, aside, compression="zstd")
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(aside, directory / f"{newest:{_NAME}}.parquet")
+    write_table_whole(settings.new_deals_dir / f"{newest:{_NAME}}.parquet", deals)
     return int(deals.num_rows)
 
 

@@ -83,6 +83,11 @@ class Settings:
         return self.home / "new_deals"
 
     @property
+    def review_queue_path(self) -> Path:
+        """The pairs that the review page shows: a copy of the table `review_queue`, as Parquet."""
+        return self.home / "review" / "queue.parquet"
+
+    @property
     def reports_dir(self) -> Path:
         """One HTML file per retraining."""
         return self.home / "reports"

@@ -17,8 +17,10 @@ T = TypeVar("T")
 
 HEALTH = ("/healthz", "/readyz")
 PUBSUB = "/v1/trigger/pubsub"
-PAGES = ("/docs", "/openapi.json", "/metrics")
+REVIEW = "/review"
+PAGES = ("/docs", "/openapi.json", "/metrics", REVIEW)
 """What people open in a browser, which sends a key as the password of HTTP Basic."""
+BEARER = 'Bearer realm="onedeal"'
 INFRASTRUCTURE = "vertex-ai"
 """The client of requests that Vertex AI passes on: it has checked them itself."""
 
@@ -50,8 +52,9 @@ class Access:
         scheme, _, credentials = authorization.partition(" ")
         # Bytes, of which HTTP knows no more: UTF-8, as a key in the environment is.
         key = credentials.strip().encode("latin-1").decode("utf-8", "replace")
-        if scheme.lower() == "basic" and method in ("GET", "HEAD") and path in PAGES:
-            key = _password(key)
+        is_page = path in PAGES and (method in ("GET", "HEAD") or path == REVIEW)
+        if scheme.lower() == "basic" and is_page:
+            key = _name_and_password(key)[1]
         elif scheme.lower() != "bearer":
             key = ""
         if not key:
@@ -111,17 +114,22 @@ class Access:
             else "Send `Authorization: Bearer KEY` with a key of `onedeal keys create NAME`."
         )
         # Only where a person may look does the browser ask for a password.
-        scheme = "Basic" if path in PAGES else "Bearer"
+        challenge = 'Basic realm="onedeal", charset="UTF-8"' if path in PAGES else BEARER
         return Problem(
-            401,
-            f"{reason.rstrip('.')}. {wanted}",
-            headers={"WWW-Authenticate": f'{scheme} realm="onedeal"'},
+            401, f"{reason.rstrip('.')}. {wanted}", headers={"WWW-Authenticate": challenge}
         )
 
 
-def _password(credentials: str) -> str:
+def basic_name(authorization: str) -> str:
+    """The name beside a password of HTTP Basic; empty where there is none."""
+    scheme, _, credentials = authorization.partition(" ")
+    return _name_and_password(credentials.strip())[0] if scheme.lower() == "basic" else ""
+
+
+def _name_and_password(credentials: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(credentials, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
-        return ""
-    return text.partition(":")[2].strip()
+        return "", ""
+    name, _, password = text.partition(":")
+    return name.strip(), password.strip()

@@ -15,13 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from flows import __version__
-from serving.access import PUBSUB, Access
+from serving.access import PUBSUB, REVIEW, Access
 from serving.answers import Answer
 from serving.guard import UNFORESEEN, Guard
 from serving.limits import RateLimit
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.pages import documentation
 from serving.problems import CODES, Problem
+from serving.review_page import ReviewPage
 from serving.schemas import (
     MAX_DEALS,
     DealInstance,
@@ -31,6 +32,7 @@ from serving.schemas import (
     PredictRequest,
     PredictResponse,
     PushRequest,
+    ReviewForm,
     TriggerResponse,
     VerdictRequest,
     VerdictResponse,
@@ -40,7 +42,8 @@ from serving.service import Service
 from serving.settings import ServingSettings
 from serving.triggers import Triggers
 
-REQUESTS = (MatchRequest, VerdictRequest, PredictRequest, PushRequest)
+REQUESTS = (MatchRequest, VerdictRequest, ReviewForm, PredictRequest, PushRequest)
+FORM = "application/x-www-form-urlencoded"
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Route = Callable[[Request], Awaitable[Response]]
 
@@ -51,6 +54,7 @@ def create_app(
     access: Access,
     *,
     metrics: Metrics,
+    review: ReviewPage,
     triggers: Triggers | None = None,
     refresh_metrics: Callable[[], None] = lambda: None,
     lifespan: Lifespan | None = None,
@@ -71,18 +75,20 @@ def create_app(
         lifespan=lifespan,
     )
     limit = RateLimit(settings.rate_limit)
-    routes = _Routes(service, settings, limit, metrics, triggers, refresh_metrics, app)
+    routes = _Routes(service, settings, limit, metrics, review, triggers, refresh_metrics, app)
     for method, path, route in routes.of_this_service():
         is_open = path in ("/healthz", "/readyz")
         request, response = BODIES.get(path, (None, None))
+        is_form = (method, path) == ("POST", REVIEW)
         app.add_api_route(
             path,
             route,
             methods=[method],
+            status_code=303 if is_form else None,
             response_model=response,
             response_class=Response if response is None else _Json,
-            responses=_answers(path, is_open),
-            openapi_extra=_described(request, is_open),
+            responses=_answers(path, is_open, is_form),
+            openapi_extra=_described(request, is_open, is_form),
             operation_id=route.__name__,
         )
         if method == "GET":
@@ -128,6 +134,7 @@ class _Routes:
         settings: ServingSettings,
         limit: RateLimit,
         metrics: Metrics,
+        review: ReviewPage,
         triggers: Triggers | None,
         refresh_metrics: Callable[[], None],
         app: FastAPI,
@@ -136,6 +143,7 @@ class _Routes:
         self._settings = settings
         self._limit = limit
         self._metrics = metrics
+        self._review = review
         self._triggers = triggers
         self._refresh_metrics = refresh_metrics
         self._app = app
@@ -147,6 +155,8 @@ class _Routes:
             ("POST", "/v1/verdicts", self.verdicts),
             ("POST", "/predict", self.predict),
             ("POST", PUBSUB, self.trigger),
+            ("GET", REVIEW, self.review),
+            ("POST", REVIEW, self.judge),
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
             ("GET", "/metrics", self.metrics),
@@ -241,6 +251,14 @@ class _Routes:
             },
             status=202 if started else 200,
         )
+
+    async def review(self, request: Request) -> Response:
+        """The review page: the pairs of the review queue, one at a time, for people to judge."""
+        return await self._review.show(request)
+
+    async def judge(self, request: Request) -> Response:
+        """Record the verdict of the review page's form."""
+        return await self._review.judge(request)
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -345,7 +363,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 # --- the OpenAPI document ------------------------------------------------------------------------
 
 
-def _described(request: type[BaseModel] | None, is_open: bool) -> dict[str, Any]:
+def _described(request: type[BaseModel] | None, is_open: bool, is_form: bool) -> dict[str, Any]:
     extra: dict[str, Any] = {"security": [] if is_open else [{"key": []}]}
     if request is not None:
         schema = {"$ref": f"#/components/schemas/{request.__name__}"}
@@ -353,6 +371,9 @@ def _described(request: type[BaseModel] | None, is_open: bool) -> dict[str, Any]
         if request in EXAMPLES:
             content["example"] = EXAMPLES[request]
         extra["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if is_form:
+        content = {"schema": {"$ref": f"#/components/schemas/{ReviewForm.__name__}"}}
+        extra["requestBody"] = {"required": True, "content": {FORM: content}}
     return extra
 
 
@@ -377,16 +398,22 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
 }
 
 
-def _answers(path: str, is_open: bool) -> dict[int | str, dict[str, Any]]:
+def _answers(path: str, is_open: bool, is_form: bool) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, and its other successes."""
     codes = {401, 403, 429, 503} if not is_open else {503} if path == "/readyz" else set()
-    if path in BODIES:
+    if path in BODIES or is_form:
         codes |= {400, 408, 413, 415, 422, 503}
     if path == "/v1/verdicts":
         codes |= {404}
+    if path == REVIEW:
+        codes |= {422}
     found: dict[int | str, dict[str, Any]] = {
         code: {"model": ErrorResponse, "description": CODES[code]} for code in sorted(codes)
     }
+    if path == REVIEW:
+        for answer in found.values():
+            # What the page itself refuses is said on a page.
+            answer["content"] = {"text/html": {"schema": {"type": "string"}}}
     if path == "/v1/verdicts":
         found[201] = {"model": VerdictResponse, "description": "a new verdict"}
     if path == PUBSUB:

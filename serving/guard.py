@@ -94,7 +94,10 @@ class Guard:
             if message["type"] == "http.response.start":
                 answered = message["status"]
                 given = list(message.get("headers", ()))
-                message["headers"] = [*given, *HEADERS, (b"x-request-id", request_id.encode())]
+                names = {name for name, _ in given}
+                # A page may have reasons for one of its own.
+                added = [one for one in HEADERS if one[0] not in names]
+                message["headers"] = [*given, *added, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:

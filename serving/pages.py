@@ -32,8 +32,8 @@ code, td { overflow-wrap: anywhere; }
 <h2>{{ method | upper }} <code>{{ path }}</code></h2>
 <p>{{ route.description or route.summary }}</p>
 {% set body = route.get("requestBody") %}
-{% if body %}{{ fields(body["content"]["application/json"]["schema"]) }}
-{% set example = body["content"]["application/json"].get("example") %}
+{% if body %}{% set sent = body["content"].values() | first %}{{ fields(sent["schema"]) }}
+{% set example = sent.get("example") %}
 {% if example %}<pre>curl -s {{ address }}{{ path }} \\
   -H "Authorization: Bearer $ONEDEAL_API_KEY" \\
   -H 'Content-Type: application/json' \\

@@ -31,6 +31,8 @@ from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog
 from serving.protocol import LimitedProtocol
 from serving.retrain_runs import Runs
+from serving.review import ReviewDesk
+from serving.review_page import ReviewPage
 from serving.service import Service
 from serving.settings import ServingSettings
 from serving.starters import ChildProcess, PrefectDeployment, Starter
@@ -190,6 +192,7 @@ class Parts:
             endpoint_seconds=serving.endpoint_seconds,
             max_waiting=serving.max_waiting,
         )
+        desk = ReviewDesk(settings.review_queue_path, self.service.verdicts)
         access = Access(serving, keys, self.service.over_network)
         self._triggers = _triggers(settings, serving) if serving.pubsub_audience else None
         self.app = create_app(
@@ -197,6 +200,7 @@ class Parts:
             serving,
             access,
             metrics=self.metrics,
+            review=ReviewPage(self.service, desk),
             triggers=self._triggers,
             refresh_metrics=self._refresh_metrics,
             lifespan=self._lifespan,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -153,6 +153,8 @@ Amount = Annotated[
         }
     ),
 ]
+# Of a form or a query, whose values are texts.
+Place = Annotated[int, Field(strict=False, ge=0, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -260,6 +262,26 @@ class VerdictRequest(Strict):
         if by_pair and self.deal_id_a == self.deal_id_b:
             raise _wrong("deal_id_a and deal_id_b must be two deals")
         return self
+
+
+class ReviewQuery(BaseModel):
+    """What the review page is asked for, behind the question mark."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+    after: Place = Field(0, description="The place in the queue after which it goes on.")
+    pair: str | None = Field(None, description="The pair to show instead.")
+    last: str | None = Field(None, description="The pair whose verdict it tells.")
+
+
+class ReviewForm(Strict):
+    """The form of the review page."""
+
+    deal_id_a: Identifier = Field(description="One deal of the pair.")
+    deal_id_b: Identifier = Field(description="The other deal of the pair.")
+    is_duplicate: Literal["yes", "no"] = Field(description="Whether the two are one deal.")
+    pair_id: str = Field("", description="The pair, which the next page tells the verdict of.")
+    after: Place = Field(0, description="The place in the queue after which it goes on.")
 
 
 class PredictRequest(BaseModel):
@@ -445,6 +467,8 @@ def _told(error: ErrorDetails, model: type[BaseModel]) -> str:
         "finite_number": "a finite number",
         "float_type": "a number",
         "float_parsing": "a number",
+        "int_parsing": "a whole number",
+        "literal_error": context.get("expected"),
         "greater_than_equal": f"at least {context.get('ge')}",
         "less_than_equal": f"at most {context.get('le')}",
     }.get(kind)

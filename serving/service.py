@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flows.errors import VertexError
 from flows.vertex_canary import SCORED_BY
-from serving.answers import BUNDLE, DISTINCT, DUPLICATE, Answer
+from serving.answers import BUNDLE, DISTINCT, DUPLICATE, Answer, Reason
 from serving.breaker import CircuitBreaker
 from serving.endpoint import VertexEndpoint
 from serving.guard import log
@@ -259,6 +259,23 @@ class Service:
                     "probability.",
                 )
         return [float(one) for one in found]
+
+    async def explain(
+        self, deal: Mapping[str, Any], other: Mapping[str, Any]
+    ) -> tuple[Reason, ...]:
+        """Why the bundle's own model takes two deals for one or not.
+
+        None where it has no model, finds them no candidates of each other, or has too much to do.
+        """
+        matcher = self.champion.matcher
+        if matcher is None or not matcher.has_model:
+            return ()
+        with suppress(Problem), self._place_in_line():
+            answer, _ = await self._in_line(lambda: matcher.match([deal, other]))
+            for match in answer.matches:
+                if match.candidate_deal_id == other["deal_id"]:
+                    return match.reasons
+        return ()
 
     # --- verdicts --------------------------------------------------------------------------------
 

@@ -125,7 +125,10 @@ def _container(env: Mapping[str, str]) -> VertexContainer | None:
 
 
 ROUTES = "a path that begins with / and is none that needs a key"
-KEYED = ("/v1/match", "/v1/verdicts", "/v1/trigger", "/metrics", "/docs", "/openapi.json")
+KEYED = (
+    *("/v1/match", "/v1/verdicts", "/v1/trigger", "/review"),
+    *("/metrics", "/docs", "/openapi.json"),
+)
 
 
 def _check(found: ServingSettings) -> None:

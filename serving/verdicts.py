@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,23 +73,42 @@ class Verdicts:
         subject = _subject(deal_id_a, deal_id_b, labelled_by, request_id or told.isoformat())
         with self._lock:
             at, is_kept = self._remember(subject, is_duplicate, told)
-            if is_kept:
-                return False
-            self._outbox.append(
-                [
-                    {
-                        "deal_id_a": min(deal_id_a, deal_id_b),
-                        "deal_id_b": max(deal_id_a, deal_id_b),
-                        "is_duplicate": is_duplicate,
-                        # Of a verdict that was begun before: the same row, which counts once.
-                        "labelled_at": at,
-                        "labelled_by": labelled_by,
-                        "label_source": LABEL_SOURCE,
-                    }
-                ]
-            )
-            self._confirm(subject)
-        return True
+            if not is_kept:
+                self._outbox.append(
+                    [
+                        {
+                            "deal_id_a": min(deal_id_a, deal_id_b),
+                            "deal_id_b": max(deal_id_a, deal_id_b),
+                            "is_duplicate": is_duplicate,
+                            # Of a verdict that was begun before: the same row, which counts once.
+                            "labelled_at": at,
+                            "labelled_by": labelled_by,
+                            "label_source": LABEL_SOURCE,
+                        }
+                    ]
+                )
+            self._confirm(subject, _pair(deal_id_a, deal_id_b), is_duplicate, at)
+        return not is_kept
+
+    def newest(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+        """Of those pairs that anyone has judged: what the newest verdict says.
+
+        Remembered are verdicts of the last 90 days, on this machine. None at all where the memory
+        can't be read.
+        """
+        asked = {_pair(*pair): pair for pair in pairs}
+        try:
+            with self._lock:
+                rows = self._memory().execute(
+                    "select pair, is_duplicate from judged_pairs "
+                    "where pair in (select value from json_each(?))",
+                    (json.dumps(list(asked)),),
+                )
+                return {asked[pair]: bool(is_duplicate) for pair, is_duplicate in rows}
+        except (OSError, sqlite3.Error) as error:
+            # A pair is asked about again then, and its next verdict counts as well.
+            log.error("can't tell which pairs were judged (%s)", error)
+            return {}
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Deliver what waits without delay; whether all was delivered within `timeout` seconds."""
@@ -128,11 +148,17 @@ class Verdicts:
             log.error("can't tell whether a verdict is a new one (%s); it is taken for one", error)
         return told, False
 
-    def _confirm(self, subject: str) -> None:
+    def _confirm(self, subject: str, pair: str, is_duplicate: bool, at: datetime) -> None:
         with suppress(sqlite3.Error, OSError):
-            self._memory().execute(
-                "update verdicts set is_kept = true where subject = ?", (subject,)
-            )
+            memory = self._memory()
+            with transaction(memory):
+                memory.execute("update verdicts set is_kept = true where subject = ?", (subject,))
+                memory.execute(
+                    "insert into judged_pairs values (?, ?, ?) on conflict (pair) do update "
+                    "set is_duplicate = excluded.is_duplicate, labelled_at = excluded.labelled_at "
+                    "where excluded.labelled_at >= labelled_at",
+                    (pair, is_duplicate, at.isoformat()),
+                )
 
     def _memory(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -142,8 +168,13 @@ class Verdicts:
                 "create table if not exists verdicts "
                 "(subject text primary key, is_duplicate, labelled_at text, is_kept) without rowid"
             )
+            connection.execute(
+                "create table if not exists judged_pairs "
+                "(pair text primary key, is_duplicate, labelled_at text) without rowid"
+            )
             until = (utc_now() - REMEMBERED).isoformat()
-            connection.execute("delete from verdicts where labelled_at < ?", (until,))
+            for table in ("verdicts", "judged_pairs"):
+                connection.execute(f"delete from {table} where labelled_at < ?", (until,))
             connection.execute("pragma wal_autocheckpoint = 1000")
             self._connection = connection
         return self._connection
@@ -151,7 +182,15 @@ class Verdicts:
 
 def _subject(deal_id_a: str, deal_id_b: str, labelled_by: str, about: str) -> str:
     """What a verdict is about and whose it is, without telling a name."""
-    parts = [*sorted((deal_id_a, deal_id_b)), labelled_by, about]
+    return _digest([*sorted((deal_id_a, deal_id_b)), labelled_by, about])
+
+
+def _pair(deal_id_a: str, deal_id_b: str) -> str:
+    """A pair, without telling its deals."""
+    return _digest(sorted((deal_id_a, deal_id_b)))
+
+
+def _digest(parts: list[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
