@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check-bigquery lint format docs benchmark audit lock clean
+.PHONY: help setup demo test check-bigquery check-browser lint format docs benchmark audit lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ test: $(VENV)/dev $(VENV)/emulator/ready profiles.yml ## Run the tests
 
 check-bigquery: $(VENV)/dev ## Have every statement for BigQuery analysed by Google's own analyser
 	@$(BIN)/python -m tests.bigquery.reference.check
+
+check-browser: $(VENV)/dev profiles.yml ## Try the review page in Chromium, which has to be installed
+	@$(BIN)/pytest -m browser
 
 lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check --quiet
