@@ -13,10 +13,11 @@ BUNDLE = "bundle"
 
 @dataclass(frozen=True)
 class Reason:
-    """One feature's part in a probability, in words.
+    """The part of one aspect of two deals in a probability, in words.
 
-    feature: its column. text: what it says of the pair, such as "same domain". contribution: what
-    it adds to the log-odds, against an average pair.
+    feature: the column of its feature that counts most. text: what that says of the pair, such as
+    "same domain". contribution: what all features of the aspect add to the log-odds, against an
+    average pair.
     """
 
     feature: str

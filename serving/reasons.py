@@ -1,8 +1,11 @@
 """Why a pair is probable or not: the features that weigh most, in words.
 
 A model says what each feature adds to the log-odds: a logistic regression its weight times the
-distance from the mean, trees their Shapley values. The words are those of the features' columns in
-dbt (`models/features/_features__models.yml`), which a bundle carries along. The parts of the match
+distance from the mean, trees their Shapley values. Features that compare one aspect of two deals,
+such as their names, tell much of the same, and a model may well set one against the other: so a
+reason is an aspect, with the sum of what its features add, in the words of the one that adds most
+in that direction. The words are those of the features' columns in dbt
+(`models/features/_features__models.yml`), which a bundle carries along. The parts of the match
 weight, which a logistic regression reads too, are told as the match weight. A Fellegi-Sunter model
 adds up the weights of its comparisons, whose levels have words of their own.
 """
@@ -30,14 +33,16 @@ from serving.answers import Reason
 
 MOST = 5
 """Reasons that are given for a pair."""
-LOOKED_AT = 15
-"""The weightiest features, of which some may say the same in the same words."""
+LOOKED_AT = 10
+"""The weightiest aspects, of which some may say the same in the same words."""
 LEAST = 0.01
 """What adds less to the log-odds is no reason."""
 DENIALS = ("not ", "no two ", "no conflict ")
 """How words begin that only say what is not the case; they stand behind the others."""
 HIGH_FROM = 0.5
 """From which value on a feature's `phrase_high` holds, unless its `phrase_from` says otherwise."""
+SAME_ASPECT = {"residual": "name", "currency": "amount"}
+"""Features' first words that stand for what another first word stands for."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +134,18 @@ class Reasons:
         names = self.info.features
         _, contributions = self.model.estimator.contributions(self.model.batch(features))
         told, shares = self._told
-        totals = contributions @ shares
+        by_feature = contributions @ shares
+        totals = np.stack([by_feature[:, places].sum(axis=1) for places in self._aspects], axis=1)
         of_value = [names.index(name) for name in told]
         reasons = []
-        for values, row in zip(features.tolist(), totals, strict=True):
-            weightiest = np.argsort(-np.abs(row), kind="stable")[:LOOKED_AT].tolist()
-            texts = {p: self.phrases[told[p]].text(values[of_value[p]]) for p in weightiest}
-            reasons.append(
-                _weightiest(Reason(told[p], text, float(row[p])) for p, text in texts.items())
-            )
+        for values, row, sums in zip(features.tolist(), by_feature, totals, strict=True):
+            found = []
+            for aspect in np.argsort(-np.abs(sums), kind="stable")[:LOOKED_AT].tolist():
+                places = self._aspects[aspect]
+                place = places[int(np.argmax(row[places] * np.sign(sums[aspect])))]
+                text = self.phrases[told[place]].text(values[of_value[place]])
+                found.append(Reason(told[place], text, float(sums[aspect])))
+            reasons.append(_weightiest(found))
         return reasons
 
     @cached_property
@@ -148,6 +156,14 @@ class Reasons:
         for row, name in enumerate(self.info.features):
             shares[row, told.index(told_as(name))] = 1
         return told, shares
+
+    @cached_property
+    def _aspects(self) -> list[list[int]]:
+        """Of each aspect, the places of its features among those that are told."""
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(self._told[0]):
+            places.setdefault(aspect_of(name), []).append(place)
+        return list(places.values())
 
     def _of_levels(self, levels: pa.Table) -> list[tuple[Reason, ...]]:
         return [
@@ -163,6 +179,12 @@ class Reasons:
 def told_as(feature: str) -> str:
     """The feature in whose words it is told."""
     return MATCH_WEIGHT if feature.startswith(f"{MATCH_WEIGHT}_") else feature
+
+
+def aspect_of(feature: str) -> str:
+    """What of two deals a feature compares: its name's first word says it."""
+    first = feature.partition("_")[0]
+    return SAME_ASPECT.get(first, first)
 
 
 def _weightiest(reasons: Iterable[Reason]) -> tuple[Reason, ...]:

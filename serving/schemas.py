@@ -319,11 +319,13 @@ class PushRequest(BaseModel):
 
 
 class ReasonGiven(BaseModel):
-    """A feature's part in the probability."""
+    """The part of one aspect of the deals, such as their names, in the probability."""
 
-    feature: str
+    feature: str = Field(description="The feature of the aspect that counts most.")
     text: str = Field(description="What it says of the pair, such as `same domain`.")
-    contribution: float = Field(description="What it adds to the log-odds of an average pair.")
+    contribution: float = Field(
+        description="What the aspect's features add to the log-odds of an average pair."
+    )
 
 
 class MatchGiven(BaseModel):

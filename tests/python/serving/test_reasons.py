@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from duckdb_bqml.logistic import LogisticEstimator
 from duckdb_bqml.model import Model
@@ -21,7 +23,7 @@ from flows.fellegi_sunter import FEATURE, as_stored_model
 from flows.versions import FELLEGI_SUNTER
 from serving.answers import Reason
 from serving.matcher import Matcher
-from serving.reasons import Phrase, Reasons, phrases_of, told_as
+from serving.reasons import Phrase, Reasons, aspect_of, phrases_of, told_as
 from tests.python.homes import PROJECT
 
 
@@ -112,33 +114,84 @@ def test_the_reasons_of_a_model_without_labels_are_its_comparisons(
     assert seen > 20
 
 
-def test_the_parts_of_the_match_weight_are_told_as_one() -> None:
-    names = ("domain_equal", f"{FEATURE}_of_amount", FEATURE)
-    features = tuple(NumericFeature(name, mean=0.0, stddev=1.0) for name in names)
-    estimator = LogisticEstimator(features, 0.0, np.array([2.0, 0.5, 0.25]), [])
+def reasons_by(
+    weights: dict[str, float], phrases: dict[str, Phrase], values: list[float]
+) -> tuple[Reason, ...]:
+    """The reasons of a logistic regression with these weights."""
+    features = tuple(NumericFeature(name, mean=0.0, stddev=1.0) for name in weights)
+    estimator = LogisticEstimator(features, 0.0, np.array(list(weights.values())), [])
     model = Model("LOGISTIC_REG", "is_duplicate", (0, 1), {}, features, estimator)
-    info = BundleInfo("v1", "logistic_reg", 0.5, "", names, {}, None, {})
+    info = BundleInfo("v1", "logistic_reg", 0.5, "", tuple(weights), {}, None, {})
+    (reasons,) = Reasons(info, model, phrases, {}).of(np.array([values]), None)
+    return reasons
+
+
+def test_the_parts_of_the_match_weight_are_told_as_one() -> None:
+    weights = {"domain_equal": 2.0, f"{FEATURE}_of_amount": 0.5, FEATURE: 0.25}
     phrases = {
         "domain_equal": Phrase("same domain", "other domain"),
         FEATURE: Phrase("alike by {value} bits", ""),
     }
-    (reasons,) = Reasons(info, model, phrases, {}).of(np.array([[1.0, 4.0, 6.0]]), None)
-    assert reasons == (
+    assert reasons_by(weights, phrases, [1, 4, 6]) == (
         Reason(FEATURE, "alike by 6 bits", 3.5),
         Reason("domain_equal", "same domain", 2.0),
     )
 
 
+def test_features_that_compare_one_aspect_are_one_reason() -> None:
+    """What a model sets against each other is summed up, and nothing is lost of it."""
+    weights = {
+        "name_equal": 3.0,
+        "owner_equal": -1.0,
+        "name_words_found_most": -1.0,
+        "residual_cosine": 0.5,
+    }
+    phrases = {
+        "name_equal": Phrase("same name", "names differ"),
+        "owner_equal": Phrase("same owner", "other owner"),
+        "name_words_found_most": Phrase("words found", "no words found"),
+        "residual_cosine": Phrase("beyond the companies alike", ""),
+    }
+    assert reasons_by(weights, phrases, [1, 1, 1, 1]) == (
+        Reason("name_equal", "same name", 2.5),
+        Reason("owner_equal", "same owner", -1.0),
+    )
+    # The words are those of a feature that speaks in the direction of the sum.
+    assert reasons_by(weights, phrases, [0.25, 0, 2, 1]) == (
+        Reason("name_words_found_most", "words found", -0.75),
+    )
+
+
+@given(st.lists(st.floats(-5, 5), min_size=4, max_size=4))
+def test_no_reason_speaks_against_its_own_feature(contributions: list[float]) -> None:
+    names = ["name_equal", "name_cosine", "domain_equal", "domain_differs"]
+    phrases = {name: Phrase(f"high {name}", "") for name in names}
+    by_name = dict(zip(names, contributions, strict=True))
+    for reason in reasons_by(by_name, phrases, [1, 1, 1, 1]):
+        aspect = reason.feature.partition("_")[0]
+        parts = [value for name, value in by_name.items() if name.startswith(aspect)]
+        assert reason.contribution == pytest.approx(sum(parts))
+        assert by_name[reason.feature] * reason.contribution > 0
+
+
+def test_every_feature_is_of_an_aspect_that_a_reader_knows(stages: Path) -> None:
+    features = read_manifest((stages / "second" / "bundles" / "current").resolve()).features
+    assert {aspect_of(told_as(one)) for one in features} == {
+        *("name", "company", "description", "record", "model", "domain", "email", "phone"),
+        *("contact", "owner", "source", "stage", "amount", "created", "close", "margin", "match"),
+    }
+
+
 def test_what_only_denies_something_stands_behind_what_says_something() -> None:
-    names = ("stage_conflict", "domain_equal", "owner_equal")
-    features = tuple(NumericFeature(name, mean=0.0, stddev=1.0) for name in names)
-    estimator = LogisticEstimator(features, 0.0, np.array([-3.0, 2.0, 1.0]), [])
-    model = Model("LOGISTIC_REG", "is_duplicate", (0, 1), {}, features, estimator)
-    info = BundleInfo("v1", "logistic_reg", 0.5, "", names, {}, None, {})
+    weights = {"stage_conflict": -3.0, "domain_equal": 2.0, "owner_equal": 1.0}
     phrases = {
         "stage_conflict": Phrase("different stages", "no two different stages", high_from=2),
         "domain_equal": Phrase("same domain", ""),
         "owner_equal": Phrase("same owner", ""),
     }
-    (reasons,) = Reasons(info, model, phrases, {}).of(np.array([[1.0, 1.0, 1.0]]), None)
-    assert [reason.feature for reason in reasons] == [names[1], names[2], names[0]]
+    reasons = reasons_by(weights, phrases, [1, 1, 1])
+    assert [reason.feature for reason in reasons] == [
+        "domain_equal",
+        "owner_equal",
+        "stage_conflict",
+    ]
