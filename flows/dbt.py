@@ -6,6 +6,7 @@ once for given variables, and later commands reuse the manifest.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import json
@@ -250,6 +251,8 @@ def _kept_from_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        # What is left at the end of the process, DuckDB's binding reports line by line.
+        atexit.register(gc.unfreeze)
         if was_enabled:
             gc.enable()
 
