@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -51,6 +52,7 @@ from tests.python.bigquery.story import (
     Story,
     told,
 )
+from tests.python.serving.review_queue import SCHEMA
 
 pytestmark = [
     pytest.mark.emulator,
@@ -282,7 +284,11 @@ def test_the_bundle_holds_all_but_the_model_and_agrees(story: Story) -> None:
 def test_groups_and_reviews_are_there(story: Story) -> None:
     with open_warehouse(story.settings) as warehouse:
         assert _count(warehouse, "duplicate_groups") > 20
-        assert _count(warehouse, "review_queue") > 10
+        pairs = _count(warehouse, "review_queue")
+    # The review page's copy is that of DuckDB, type for type.
+    copy = pq.read_table(story.settings.review_queue_path)
+    assert copy.num_rows == pairs > 10
+    assert copy.select(SCHEMA.names).schema.types == SCHEMA.types
 
 
 def test_what_is_registered_is_described(story: Story) -> None:
