@@ -22,7 +22,7 @@ from serving.limits import RateLimit
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.pages import documentation
 from serving.problems import CODES, Problem
-from serving.review_page import ReviewPage
+from serving.review_routes import ReviewRoutes
 from serving.schemas import (
     MAX_DEALS,
     DealInstance,
@@ -54,7 +54,7 @@ def create_app(
     access: Access,
     *,
     metrics: Metrics,
-    review: ReviewPage,
+    review: ReviewRoutes,
     triggers: Triggers | None = None,
     refresh_metrics: Callable[[], None] = lambda: None,
     lifespan: Lifespan | None = None,
@@ -134,7 +134,7 @@ class _Routes:
         settings: ServingSettings,
         limit: RateLimit,
         metrics: Metrics,
-        review: ReviewPage,
+        review: ReviewRoutes,
         triggers: Triggers | None,
         refresh_metrics: Callable[[], None],
         app: FastAPI,

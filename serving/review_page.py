@@ -1,4 +1,4 @@
-"""The review page: the pairs of the review queue, one at a time, judged with a click or a key.
+"""The review page as HTML: a pair of the review queue side by side, and what to press.
 
 It works without its script, which only lets keys press the buttons. What the model says is folded
 up: a person who reads it first would say it again.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,27 +15,20 @@ from datetime import date, datetime
 from functools import lru_cache
 from importlib import resources
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jinja2
 from markupsafe import Markup
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from serving.access import REVIEW, basic_name
 from serving.answers import Reason
-from serving.problems import Problem
-from serving.review import QueuedPair, QueueUnreadable, ReviewDesk, Turn
-from serving.schemas import ReviewForm, ReviewQuery, VerdictRequest, read
-from serving.service import Service
+from serving.review import QueuedPair, Turn
 
 Piece: TypeAlias = tuple[str, bool]
 """A part of a value, and whether the other deal lacks it."""
 
 SCRIPT = """
 document.addEventListener("keydown", (event) => {
-  // A key that was pressed twice must not judge the next pair before it was seen.
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  // A key that was pressed twice must not judge the next pair before it was seen.
   if (performance.now() < 400) return;
   const pressed = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
   if (pressed) { event.preventDefault(); pressed.click(); }
@@ -75,98 +67,33 @@ ASKED_BECAUSE = {
     "uncertain": "The model is unsure of this pair, so a verdict teaches much.",
     "random": "This pair was drawn at random, to measure how good the model is.",
 }
-MOST_FIELDS = 10
-"""A form of this page has five."""
 
 
-class ReviewPage:
-    """The page's two requests: one to see a pair, one to judge it."""
+def render(
+    turn: Turn,
+    *,
+    address: str,
+    reviewer: str,
+    after: int = 0,
+    reasons: Sequence[Reason] = (),
+    problem: str = "",
+) -> str:
+    """The page as HTML text.
 
-    def __init__(self, service: Service, desk: ReviewDesk) -> None:
-        self._service = service
-        self._desk = desk
-
-    async def show(self, request: Request) -> Response:
-        """The page with the next pair, or the one asked for."""
-        reviewer = _reviewer(request)
-        try:
-            asked = read(ReviewQuery, json.dumps(dict(request.query_params)).encode())
-            turn = await self._service.on_disk(
-                lambda: self._desk.turn(
-                    reviewer, after=asked.after, pair_id=asked.pair, last_pair_id=asked.last
-                )
-            )
-        except (Problem, QueueUnreadable) as error:
-            return _refused(request, reviewer, error)
-        reasons: tuple[Reason, ...] = ()
-        if turn.pair is not None:
-            reasons = await self._service.explain(*turn.pair.deals)
-        return _answer(_page(_address(request), reviewer, turn, asked.after, reasons))
-
-    async def judge(self, request: Request) -> Response:
-        """Keep a verdict, and go on to the next pair."""
-        reviewer = _reviewer(request)
-        try:
-            _refuse_other_sites(request.headers)
-            form = _form(await request.body())
-            verdict = {
-                "deal_id_a": form.deal_id_a,
-                "deal_id_b": form.deal_id_b,
-                "is_duplicate": form.is_duplicate == "yes",
-                "labelled_by": reviewer,
-            }
-            await self._service.verdict(read(VerdictRequest, json.dumps(verdict).encode()))
-        except Problem as error:
-            return _refused(request, reviewer, error)
-        # The answer to a form is another address: to load that again judges nothing.
-        then = urlencode({"after": form.after, "last": form.pair_id})
-        return RedirectResponse(f"{_address(request)}?{then}", status_code=303, headers=HEADERS)
-
-
-def _reviewer(request: Request) -> str:
-    """The name that somebody logged in with; without one, that of the key."""
-    client: str = request.state.client
-    return basic_name(request.headers.get("authorization", "")) or client
-
-
-def _address(request: Request) -> str:
-    """Where the page is, also behind a proxy that puts something before its path."""
-    return f"{request.scope.get('root_path', '')}{REVIEW}"
-
-
-def _refuse_other_sites(headers: Mapping[str, str]) -> None:
-    """Refuse a form that another site's page sent: a browser adds the password by itself.
-
-    As Go's http.CrossOriginProtection: by Sec-Fetch-Site, which browsers send over HTTPS and to
-    localhost; else by Origin, which they send with every form; a request with neither is no
-    browser's. Raises Problem (403).
+    address: of the page itself. after: the place in the queue after which it goes on. problem: what
+    was refused; there is no pair on the page then.
     """
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is not None:
-        is_ours = site in ("same-origin", "none")
-    else:
-        is_ours = origin is None or urlsplit(origin).netloc == headers.get("host")
-    if not is_ours:
-        raise Problem(403, "This form was sent by another site's page, so nothing was kept.")
-
-
-def _form(body: bytes) -> ReviewForm:
-    """The form in a body. Raises Problem (400, 422) that says what is wrong with it."""
-    try:
-        fields = parse_qs(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=True,
-            errors="strict",
-            max_num_fields=MOST_FIELDS,
-        )
-    except ValueError:
-        raise Problem(400, "The body is no form of this page.") from None
-    texts = {name: "\n".join(values) for name, values in fields.items()}
-    return read(ReviewForm, json.dumps(texts).encode())
-
-
-# --- what stands on it ---------------------------------------------------------------------------
+    return _template().render(
+        address=address,
+        reviewer=reviewer,
+        turn=turn,
+        after=after,
+        problem=problem,
+        rows=[] if turn.pair is None else rows_of(turn.pair),
+        asked_because="" if turn.pair is None else ASKED_BECAUSE[turn.pair.reason],
+        reasons=_sided(reasons),
+        script=Markup(SCRIPT),
+    )
 
 
 @dataclass(frozen=True)
@@ -270,27 +197,6 @@ def _sided(reasons: Iterable[Reason]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _page(
-    address: str,
-    reviewer: str,
-    turn: Turn,
-    after: int,
-    reasons: Sequence[Reason],
-    problem: str = "",
-) -> str:
-    return _template().render(
-        address=address,
-        reviewer=reviewer,
-        turn=turn,
-        after=after,
-        problem=problem,
-        rows=[] if turn.pair is None else rows_of(turn.pair),
-        asked_because="" if turn.pair is None else ASKED_BECAUSE[turn.pair.reason],
-        reasons=_sided(reasons),
-        script=Markup(SCRIPT),
-    )
-
-
 @lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -299,12 +205,3 @@ def _template() -> jinja2.Template:
     environment.filters["percent"] = _probability
     source = resources.files("serving").joinpath("review_page.html.j2").read_text("utf-8")
     return environment.from_string(source)
-
-
-def _refused(request: Request, reviewer: str, error: Problem | QueueUnreadable) -> Response:
-    status = error.status if isinstance(error, Problem) else 503
-    return _answer(_page(_address(request), reviewer, Turn(), 0, (), str(error)), status)
-
-
-def _answer(page: str, status: int = 200) -> Response:
-    return HTMLResponse(page, status_code=status, headers=HEADERS)

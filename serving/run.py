@@ -32,7 +32,7 @@ from serving.prediction_log import PredictionLog
 from serving.protocol import LimitedProtocol
 from serving.retrain_runs import Runs
 from serving.review import ReviewDesk
-from serving.review_page import ReviewPage
+from serving.review_routes import ReviewRoutes
 from serving.service import Service
 from serving.settings import ServingSettings
 from serving.starters import ChildProcess, PrefectDeployment, Starter
@@ -200,7 +200,7 @@ class Parts:
             serving,
             access,
             metrics=self.metrics,
-            review=ReviewPage(self.service, desk),
+            review=ReviewRoutes(self.service, desk),
             triggers=self._triggers,
             refresh_metrics=self._refresh_metrics,
             lifespan=self._lifespan,

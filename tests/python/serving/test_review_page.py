@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flows.settings import Settings
 from serving.review import DEAL_COLUMNS, QueuedPair, Turn
-from serving.review_page import _page, marked, rows_of
+from serving.review_page import marked, render, rows_of
 from tests.python.homes import PROJECT
 from tests.python.serving.review_queue import DEAL, TYPES, queued, write_queue
 from tests.python.serving.rows import delivered
@@ -328,6 +328,7 @@ def test_without_a_queue_it_says_where_one_comes_from(reviewed: Server, first: i
     assert "Nothing to judge" in ann.see().text
     path.write_bytes(b"no Parquet")
     assert "can't be read" in ann.see(status=503).text
+    assert "can't be read" in reviewed.wait_for("review_queue")["error"]
     path.unlink()
     assert "onedeal retrain" in ann.see().text
 
@@ -367,7 +368,7 @@ def test_any_text_of_a_deal_is_shown_as_it_is(texts: dict[str, str | None]) -> N
     shown = "".join(
         "".join(text for text, _ in side) for row in rows_of(pair) for side in row.sides if side
     )
-    page = Page(_page("/review", "ann", Turn(pair, total=1), 0, ()))
+    page = Page(render(Turn(pair, total=1), address="/review", reviewer="ann"))
     for value in texts.values():
         if value:
             assert value in shown and value in page.text
