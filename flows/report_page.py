@@ -86,8 +86,8 @@ def next_steps(report: RunReport) -> tuple[tuple[str, str], ...]:
         )
         steps.append(
             (
-                "Hand in verdicts for the next training (docs/ingest.md tells how)",
-                "onedeal ingest labels FILE",
+                "Judge them for the next training, on the page /review or by file (docs/ingest.md)",
+                "onedeal serve",
             )
         )
     if report.candidate.n_pairs != 0:
