@@ -317,7 +317,7 @@ def decide_unlabelled(candidate: UnlabelledEvaluation, agreement: Agreement) -> 
     passed = all(reason.passed for reason in reasons)
     # What no model scores has no review queue.
     where = (
-        "Judge the pairs of the review queue (docs/ingest.md tells how)."
+        "Judge the pairs of the review queue: `onedeal serve` has a page for it, /review."
         if passed or overlap is not None
         else "Hand some in with `onedeal ingest labels`."
     )
