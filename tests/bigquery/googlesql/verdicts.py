@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import os
 import pickle
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,19 @@ from google.protobuf.message_factory import GetMessageClass
 
 from tests.bigquery.googlesql.catalogue import Catalogue, Table
 
+# One that ends where it says: of any other, the analyser has to tell.
+_COMMENT = re.compile(r"\A/\*(?:(?!\*/).)*\*/(?=[ \t]*\n)")
 # Their rows tell of every table, whatever the text names.
 _SYSTEM_VIEWS = ("information_schema", "__tables__")
+
+
+def without_comment(sql: str) -> str:
+    """The text without the comment in its first line, by which dbt tells the node and the run.
+
+    What follows stays on its lines, so that a refusal names the same place; and the same statement
+    of another run is the same text.
+    """
+    return _COMMENT.sub("", sql)
 
 
 class Verdicts:

@@ -18,7 +18,7 @@ from tests.bigquery.googlesql import (
     Statement,
     evaluate_query,
 )
-from tests.bigquery.googlesql.verdicts import Verdicts
+from tests.bigquery.googlesql.verdicts import Verdicts, without_comment
 from tests.bigquery.reference import answers, system_views
 
 _VOLATILE = re.compile(r"\b(current_\w+|generate_uuid|rand)\b", re.IGNORECASE)
@@ -81,11 +81,14 @@ class Warehouse:
         with self._lock:
             catalogue = self.catalogue.copy()
         scripted = answers.find(self.scripted, sql)
-        key = self._verdicts.key(sql, catalogue, parameters, default_dataset, scripted is None)
+        text = without_comment(sql)
+        key = self._verdicts.key(text, catalogue, parameters, default_dataset, scripted is None)
         executed: Executed | None = self._verdicts.get(key)
         if executed is None:
-            executed = _execute(catalogue, sql, parameters or {}, default_dataset, scripted is None)
-            if _lasts(sql, executed):
+            executed = _execute(
+                catalogue, text, parameters or {}, default_dataset, scripted is None
+            )
+            if _lasts(text, executed):
                 self._verdicts.put(key, executed)
         if scripted is not None and not executed.refusals:
             executed = replace(executed, rows=scripted.rows)
