@@ -69,18 +69,27 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_once(run_folder: Path) -> None:
+    quick_dbt.share_parsed(run_folder / "parsed")
+
+
+@pytest.fixture(scope="session")
+def stages(run_folder: Path) -> Path:
     """Three homes, each a copy of the one before it and one step further.
 
     `first`: deals, verdicts of which a third are wrong, and the poor model they give: the
     gate rejected it, and a person promoted it. `ready`: more deals, and the same verdicts and more,
     all of them right; not trained yet. `second`: trained, and promoted by the gate.
     """
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    root = base / "stages"
-    with FileLock(base / "stages.lock"):
+    root = run_folder / "stages"
+    with FileLock(run_folder / "stages.lock"):
         if not (root / "complete").exists():
             shutil.rmtree(root, ignore_errors=True)
             root.mkdir()

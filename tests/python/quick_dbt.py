@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 from dbt.adapters.duckdb.credentials import DuckDBCredentials
+from dbt.constants import PARTIAL_PARSE_FILE_NAME
+from dbt.contracts.graph.manifest import Manifest
+from dbt.parser.manifest import ManifestLoader
 from dbt_common.behavior_flags import BehaviorFlagRendered
+
+from tests.python.homes import PROJECT
 
 
 def install() -> None:
     """Patch dbt in this process."""
     _copied_homes_are_parsed()
     _name_who_has_a_flag()
+
+
+def share_parsed(folder: Path) -> None:
+    """A new home gets what dbt parsed in another one, if only the home differs: five seconds each.
+
+    dbt looks by itself whether that still is the project, as it does in a home of its own.
+    """
+    folder.mkdir(exist_ok=True)
+    read = ManifestLoader.read_manifest_for_partial_parse
+    write = ManifestLoader.write_manifest_for_partial_parse
+
+    def paths(loader: ManifestLoader) -> tuple[Path, Path]:
+        config = loader.root_project
+        given = repr((sorted(config.cli_vars.items()), config.target_name, config.args.target))
+        shared = folder / hashlib.sha256(given.encode()).hexdigest()
+        return Path(config.project_target_path) / PARTIAL_PARSE_FILE_NAME, shared
+
+    def read_own_or_shared(self: ManifestLoader) -> Manifest | None:
+        own, shared = paths(self)
+        if Path(self.root_project.project_root) == PROJECT and shared.exists() and not own.exists():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(shared, own)
+        return read(self)
+
+    def write_own_and_shared(self: ManifestLoader) -> None:
+        write(self)  # type: ignore[no-untyped-call]
+        own, shared = paths(self)
+        if Path(self.root_project.project_root) == PROJECT and not shared.exists():
+            # Another process may read or write it at the same time.
+            handle, written = tempfile.mkstemp(dir=folder)
+            os.close(handle)
+            shutil.copyfile(own, written)
+            os.replace(written, shared)
+
+    ManifestLoader.read_manifest_for_partial_parse = read_own_or_shared  # type: ignore[method-assign]
+    ManifestLoader.write_manifest_for_partial_parse = write_own_and_shared  # type: ignore[method-assign]
 
 
 def _copied_homes_are_parsed() -> None:

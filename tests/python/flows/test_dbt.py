@@ -138,8 +138,10 @@ def test_another_run_parses_only_what_asks_for_it(settings: Settings) -> None:
 
 def test_models_are_named_by_the_run_without_parsing_the_project_anew(tmp_path: Path) -> None:
     settings = Settings(tmp_path, PROJECT)
+    # A variable that no other test has: what they parsed is not this.
+    variables = {"asked_by": "this test"}
     for run, version in (("", "dev"), ("first", "first"), ("second", "second")):
-        dbt = Dbt(replace(settings, run_id=run))
+        dbt = Dbt(replace(settings, run_id=run), variables)
         dbt.parse()
         assert dbt._manifest is not None
         model = dbt._manifest.nodes["model.onedeal.deal_duplicate_model_logistic"]
