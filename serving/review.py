@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.verdicts import Verdicts
+from serving.verdicts import Judged, Verdicts
 
 HELD_SECONDS = 300.0
 """For how long a pair that one person looks at is kept from others."""
@@ -70,18 +70,18 @@ class QueuedPair:
 class Turn:
     """What a person sees next.
 
-    pair: None where there is nothing to judge. verdict: what was said of that pair before, None if
-    nothing was. total, judged: pairs of the queue, and those of them that anyone has judged.
+    pair: None where there is nothing to judge. verdict: the newest one on that pair, None if there
+    is none. total, judged: pairs of the queue, and those of them that anyone has judged.
     passed_over: pairs not judged that stand before the asked place. last: the pair just judged and
-    what was said of it. is_there: whether there is a queue at all.
+    the newest verdict on it. is_there: whether there is a queue at all.
     """
 
     pair: QueuedPair | None = None
-    verdict: bool | None = None
+    verdict: Judged | None = None
     total: int = 0
     judged: int = 0
     passed_over: int = 0
-    last: tuple[QueuedPair, bool] | None = None
+    last: tuple[QueuedPair, Judged] | None = None
     is_there: bool = True
 
 

@@ -20,7 +20,7 @@ from serving.schemas import ReviewForm, ReviewQuery, VerdictRequest, read
 from serving.service import Service
 
 MOST_FIELDS = 10
-"""A form of this page has five."""
+"""A form of this page has six."""
 
 
 class ReviewRoutes:
@@ -68,6 +68,8 @@ class ReviewRoutes:
                 "deal_id_b": form.deal_id_b,
                 "is_duplicate": form.is_duplicate == "yes",
                 "labelled_by": reviewer,
+                # Sent twice it is one verdict; said again after another's, it is a new one.
+                "request_id": f"review {form.seen}",
             }
             await self._service.verdict(read(VerdictRequest, json.dumps(verdict).encode()))
         except Problem as error:

@@ -282,6 +282,7 @@ class ReviewForm(Strict):
     is_duplicate: Literal["yes", "no"] = Field(description="Whether the two are one deal.")
     pair_id: str = Field("", description="The pair, which the next page tells the verdict of.")
     after: Place = Field(0, description="The place in the queue after which it goes on.")
+    seen: str = Field("", max_length=64, description="When the newest verdict it told was given.")
 
 
 class PredictRequest(BaseModel):

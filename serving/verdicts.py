@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,14 @@ REMEMBERED = timedelta(days=90)
 """How long a verdict that is sent again is known to be the same."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict on a pair, and when it was given (UTC, as ISO 8601)."""
+
+    is_duplicate: bool
+    labelled_at: str
 
 
 class Verdicts:
@@ -90,8 +99,8 @@ class Verdicts:
             self._confirm(subject, _pair(deal_id_a, deal_id_b), is_duplicate, at)
         return not is_kept
 
-    def newest(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool]:
-        """Of those pairs that anyone has judged: what the newest verdict says.
+    def newest(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Judged]:
+        """Of those pairs that anyone has judged: the newest verdict.
 
         Remembered are verdicts of the last 90 days, on this machine. None at all where the memory
         can't be read.
@@ -100,11 +109,11 @@ class Verdicts:
         try:
             with self._lock:
                 rows = self._memory().execute(
-                    "select pair, is_duplicate from judged_pairs "
+                    "select pair, is_duplicate, labelled_at from judged_pairs "
                     "where pair in (select value from json_each(?))",
                     (json.dumps(list(asked)),),
                 )
-                return {asked[pair]: bool(is_duplicate) for pair, is_duplicate in rows}
+                return {asked[pair]: Judged(bool(is_it), at) for pair, is_it, at in rows}
         except (OSError, sqlite3.Error) as error:
             # A pair is asked about again then, and its next verdict counts as well.
             log.error("can't tell which pairs were judged (%s)", error)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from flows.contract import load_contract
 from serving.review import DEAL_COLUMNS, HELD_SECONDS, QueueUnreadable, ReviewDesk
-from serving.verdicts import Verdicts
+from serving.verdicts import Judged, Verdicts
 from tests.python.homes import PROJECT, HomeAt
 from tests.python.serving.review_queue import SCHEMA, queued, write_queue
 from tests.python.serving.rows import NOON
@@ -31,13 +32,15 @@ def queue(tmp_path: Path) -> Path:
     return path
 
 
-def judge(verdicts: Verdicts, rank: int, is_duplicate: bool, by: str = "ann") -> None:
+def judge(
+    verdicts: Verdicts, rank: int, is_duplicate: bool, by: str = "ann", minute: int = 0
+) -> None:
     verdicts.record(
         deal_id_a=f"b{rank}",
         deal_id_b=f"a{rank}",
         is_duplicate=is_duplicate,
         labelled_by=by,
-        labelled_at=NOON,
+        labelled_at=NOON + timedelta(minutes=minute),
     )
 
 
@@ -54,7 +57,8 @@ def test_pairs_come_by_rank_until_all_are_judged(queue: Path, verdicts: Verdicts
         judge(verdicts, rank, rank != 2)
     turn = desk.turn("ann", last_pair_id="a2~b2")
     assert (turn.pair, turn.total, turn.judged, turn.passed_over) == (None, 3, 3, 0)
-    assert turn.last is not None and turn.last[0].deal_ids == ("a2", "b2") and not turn.last[1]
+    assert turn.last is not None
+    assert turn.last[0].deal_ids == ("a2", "b2") and not turn.last[1].is_duplicate
 
 
 def test_a_pair_that_was_skipped_comes_again_at_the_end(queue: Path, verdicts: Verdicts) -> None:
@@ -82,13 +86,13 @@ def test_two_people_are_asked_about_two_pairs(queue: Path, verdicts: Verdicts) -
 def test_the_newest_verdict_on_a_pair_is_told(queue: Path, verdicts: Verdicts) -> None:
     desk = ReviewDesk(queue, verdicts)
     judge(verdicts, 1, True)
-    judge(verdicts, 1, False, by="bob")
+    judge(verdicts, 1, False, by="bob", minute=1)
     turn = desk.turn("cem", pair_id="a1~b1")
-    assert turn.pair is not None and turn.pair.rank == 1 and turn.verdict is False
-    # The same again is no news, and tells nothing else.
-    judge(verdicts, 1, True)
-    assert desk.turn("cem", pair_id="a1~b1").verdict is True
-    assert desk.turn("cem").judged == 1
+    assert turn.pair is not None and turn.pair.rank == 1
+    assert turn.verdict == Judged(False, "2026-11-28T12:01:00")
+    # One that is older, and comes later, is not the newest.
+    judge(verdicts, 1, True, by="dee")
+    assert desk.turn("cem", pair_id="a1~b1") == turn and turn.judged == 1
 
 
 def test_verdicts_outlive_the_process(queue: Path, tmp_path: Path) -> None:
@@ -100,7 +104,8 @@ def test_verdicts_outlive_the_process(queue: Path, tmp_path: Path) -> None:
     # A verdict of a service that kept no list of pairs is the same verdict, and is on it now.
     after._memory().execute("delete from judged_pairs")
     judge(after, 1, True)
-    assert after.newest([("a1", "b1"), ("a2", "b2")]) == {("a1", "b1"): True}
+    judged = {("a1", "b1"): Judged(True, NOON.isoformat())}
+    assert after.newest([("a1", "b1"), ("a2", "b2")]) == judged
     after.close()
 
 

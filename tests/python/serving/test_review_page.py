@@ -161,6 +161,19 @@ def test_a_verdict_can_be_changed(reviewed: Server, first: int) -> None:
     wait_until(lambda: [r[1] for r in labels(reviewed) if r[0] == pair] == [True, False], 30)
 
 
+def test_what_was_said_before_can_be_said_again(reviewed: Server, first: int) -> None:
+    """After another's verdict, it is a new one; sent twice, it is not."""
+    ann, bob, pair = Person(reviewed), Person(reviewed, "bob"), f"a{first}~b{first}"
+    again = f"/review?pair={pair}"
+    for person, said in ((ann, "yes"), (bob, "no"), (ann, "yes"), (bob, "no")):
+        page = person.see(again)
+        for _ in range(2):
+            words = f"are {'one deal' if said == 'yes' else 'two deals'}"
+            assert words in person.press(page, said).text
+    told = [(True, "ann"), (False, "bob")] * 2
+    wait_until(lambda: [r[1:3] for r in labels(reviewed) if r[0] == pair] == told, 30)
+
+
 def test_what_is_sent_twice_is_one_verdict(reviewed: Server, first: int) -> None:
     ann = Person(reviewed)
     page = ann.see()
@@ -291,6 +304,7 @@ def test_only_who_has_a_key_gets_in(reviewed: Server, first: int) -> None:
         ({"deal_id_b": "x" * 201}, 422, "deal_id_b: it must have at most 200 characters"),
         ({"deal_id_b": "SAME"}, 422, "must be two deals"),
         ({"after": "-1"}, 422, "after: it is '-1'; it must be at least 0"),
+        ({"seen": "x" * 65}, 422, "seen: it must have at most 64 characters"),
         ({"owner": "ann"}, 422, "owner: there is no such field"),
         ({f"more_{n}": "x" for n in range(20)}, 400, "no form of this page"),
     ],
