@@ -25,6 +25,8 @@ from serving.review import QueuedPair, Turn
 Piece: TypeAlias = tuple[str, bool]
 """A part of a value, and whether the other deal lacks it."""
 
+ADDRESS = "review"
+"""Of the page, from itself: a proxy may put something before its path."""
 SCRIPT = """
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
@@ -72,7 +74,6 @@ ASKED_BECAUSE = {
 def render(
     turn: Turn,
     *,
-    address: str,
     reviewer: str,
     after: int = 0,
     reasons: Sequence[Reason] = (),
@@ -80,11 +81,11 @@ def render(
 ) -> str:
     """The page as HTML text.
 
-    address: of the page itself. after: the place in the queue after which it goes on. problem: what
+    after: the place in the queue after which it goes on. problem: what
     was refused; there is no pair on the page then.
     """
     return _template().render(
-        address=address,
+        address=ADDRESS,
         reviewer=reviewer,
         turn=turn,
         after=after,

@@ -10,12 +10,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from serving.access import REVIEW, basic_name
+from serving.access import basic_name
 from serving.answers import Reason
 from serving.guard import log
 from serving.problems import Problem
 from serving.review import QueueUnreadable, ReviewDesk, Turn
-from serving.review_page import HEADERS, render
+from serving.review_page import ADDRESS, HEADERS, render
 from serving.schemas import ReviewForm, ReviewQuery, VerdictRequest, read
 from serving.service import Service
 
@@ -41,16 +41,15 @@ class ReviewRoutes:
                 )
             )
         except Problem as error:
-            return _refused(request, reviewer, error)
+            return _refused(reviewer, error)
         except QueueUnreadable as error:
             log("review_queue", level=logging.ERROR, error=str(error))
-            return _refused(request, reviewer, Problem(503, str(error)))
+            return _refused(reviewer, Problem(503, str(error)))
         reasons: tuple[Reason, ...] = ()
         if turn.pair is not None:
             reasons = await self._service.explain(*turn.pair.deals)
         page = render(
             turn,
-            address=_address(request),
             reviewer=reviewer,
             after=asked.after,
             reasons=reasons,
@@ -73,21 +72,16 @@ class ReviewRoutes:
             }
             await self._service.verdict(read(VerdictRequest, json.dumps(verdict).encode()))
         except Problem as error:
-            return _refused(request, reviewer, error)
+            return _refused(reviewer, error)
         # The answer to a form is another address: to load that again judges nothing.
         then = urlencode({"after": form.after, "last": form.pair_id})
-        return RedirectResponse(f"{_address(request)}?{then}", status_code=303, headers=HEADERS)
+        return RedirectResponse(f"{ADDRESS}?{then}", status_code=303, headers=HEADERS)
 
 
 def _reviewer(request: Request) -> str:
     """The name that somebody logged in with; without one, that of the key."""
     client: str = request.state.client
     return basic_name(request.headers.get("authorization", "")) or client
-
-
-def _address(request: Request) -> str:
-    """Where the page is, also behind a proxy that puts something before its path."""
-    return f"{request.scope.get('root_path', '')}{REVIEW}"
 
 
 def _refuse_other_sites(headers: Mapping[str, str]) -> None:
@@ -122,6 +116,6 @@ def _form(body: bytes) -> ReviewForm:
     return read(ReviewForm, json.dumps(texts).encode())
 
 
-def _refused(request: Request, reviewer: str, problem: Problem) -> Response:
-    page = render(Turn(), address=_address(request), reviewer=reviewer, problem=problem.message)
+def _refused(reviewer: str, problem: Problem) -> Response:
+    page = render(Turn(), reviewer=reviewer, problem=problem.message)
     return HTMLResponse(page, status_code=problem.status, headers=HEADERS)

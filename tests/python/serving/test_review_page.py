@@ -10,6 +10,7 @@ from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -94,7 +95,7 @@ class Person:
         self._url = server.url
 
     def get(self, address: str = "/review") -> httpx.Response:
-        return httpx.get(self._url + address, **self._options)
+        return httpx.get(urljoin(self._url + "/review", address), **self._options)
 
     def see(self, address: str = "/review", status: int = 200) -> Page:
         answer = self.get(address)
@@ -382,7 +383,7 @@ def test_any_text_of_a_deal_is_shown_as_it_is(texts: dict[str, str | None]) -> N
     shown = "".join(
         "".join(text for text, _ in side) for row in rows_of(pair) for side in row.sides if side
     )
-    page = Page(render(Turn(pair, total=1), address="/review", reviewer="ann"))
+    page = Page(render(Turn(pair, total=1), reviewer="ann"))
     for value in texts.values():
         if value:
             assert value in shown and value in page.text
