@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from flows.settings import Settings
 from serving.review import DEAL_COLUMNS, QueuedPair, Turn
-from serving.review_page import marked, render, rows_of
+from serving.review_page import LABELS, marked, render, rows_of
 from tests.python.homes import PROJECT
 from tests.python.serving.review_queue import DEAL, TYPES, queued, write_queue
 from tests.python.serving.rows import delivered
@@ -359,6 +359,11 @@ def test_it_shows_pairs_without_a_bundle(tmp_path: Path) -> None:
 
 
 # --- whatever stands in a deal -------------------------------------------------------------------
+
+
+def test_every_field_of_the_queue_has_a_row() -> None:
+    # The currency stands with the amount.
+    assert set(LABELS) == {*DEAL_COLUMNS.values()} - {"currency"}
 
 
 @given(st.text(), st.text())
