@@ -444,6 +444,8 @@ def _options(parameters: Mapping[str, str] | Iterable[str]) -> options_pb2.Analy
     options = options_pb2.AnalyzerOptionsProto()
     options.language_options.CopyFrom(language())
     options.error_message_mode = enums.ERROR_MESSAGE_ONE_LINE
+    # BigQuery's. GoogleSQL's own is that of Los Angeles.
+    options.default_timezone = "UTC"
     options.create_new_column_for_each_projected_output = True
     options.prune_unused_columns = True
     for name, type_ in _SYSTEM_VARIABLES.items():
