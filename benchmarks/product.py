@@ -51,6 +51,7 @@ STAGES = {
     "evaluation": (
         *("model_", "validation_predictions", "unlabelled_evaluation", "sampled_"),
         *("cross_validated_predictions", "straddling_predictions", "served_predictions"),
+        "feature_drift",
     ),
     "scoring": ("deal_predictions",),
     "groups": ("int_duplicates__", "duplicate_group"),

@@ -237,6 +237,9 @@ class Output:
         if data.unknown_deals.labels:
             self.say()
             self.say(str(data.unknown_deals))
+        if status.drift is not None:
+            self.say()
+            self.say(str(status.drift))
         if status.runs:
             self.say()
             self.say("Last decisions:")

@@ -11,7 +11,7 @@ from flows.gate import Comparison, Evaluation, Segment, UnlabelledEvaluation
 from flows.versions import FELLEGI_SUNTER
 from flows.warehouse import Warehouse
 
-EVALUATION = ("path:models/evaluation",)
+EVALUATION = ("path:models/evaluation", "feature_drift")
 FILE_EVALUATION = ("evaluation_file_predictions", "evaluation_file_metrics")
 """Those of them that are about a file that a person hands in (`flows.evaluate`)."""
 

@@ -42,7 +42,7 @@ def write_report(report: RunReport, path: Path) -> Path:
 
 
 def gate_markdown(report: RunReport) -> str:
-    """The decision, the gate's figures and the models' figures as Markdown."""
+    """The decision, the gate's and the models' figures, and what has drifted, as Markdown."""
     lines = [
         f"# {report.title}",
         "",
@@ -72,6 +72,8 @@ def gate_markdown(report: RunReport) -> str:
         + " |"
         for key, name, _ in METRICS
     ]
+    if report.drift is not None:
+        lines += ["", _md(str(report.drift))]
     return "\n".join(lines) + "\n"
 
 

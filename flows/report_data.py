@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from flows.drift import Drift
 from flows.gate import Comparison, Reason
 
 INTERCEPT = "__INTERCEPT__"
@@ -248,7 +249,8 @@ class RunReport:
 
     candidate: the model that the gate judged. others: the candidates that were worse.
     champion: the model it was compared with, None for a first model.
-    segments and comparison: candidate against champion. versions: (software, version).
+    segments and comparison: candidate against champion. drift: what is new since the champion was
+    trained, None without one. versions: (software, version).
     largest_groups: by currency, in the order of `counts.counted_twice`, the largest amount first.
     """
 
@@ -259,6 +261,7 @@ class RunReport:
     champion: ModelFigures | None
     comparison: Comparison | None
     segments: tuple[SegmentFigures, ...]
+    drift: Drift | None
     counts: DataCounts
     largest_groups: tuple[DuplicateGroup, ...]
     events: tuple[RunEvent, ...]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LARGEST_WEIGHTS = 25
 """How many features of a model the page shows."""
+LARGEST_DRIFT = 10
+"""How many features that drift the page shows, the most diverging ones."""
 
 
 def render_report(report: RunReport) -> str:
@@ -59,6 +61,7 @@ def render_report(report: RunReport) -> str:
             report.candidate.probability,
             report.candidate.pair_weight,
         ),
+        largest_drift=LARGEST_DRIFT,
         elapsed=_elapsed(report),
         next_steps=next_steps(report),
         onedeal_version=__version__,

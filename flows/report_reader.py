@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from flows import __version__, ledger
+from flows.drift import read_drift
 from flows.errors import OnedealError
 from flows.gate import Comparison, Reason
 from flows.ledger import DECIDING, PROMOTED, ROLLED_BACK, Event
@@ -62,6 +63,7 @@ def read_run_report(warehouse: Warehouse, run_id: str) -> RunReport:
         champion=champion,
         comparison=None if champion is None else reader.comparison(candidate.model_version),
         segments=reader.segments(candidate, champion),
+        drift=None if champion is None else read_drift(warehouse, champion.model_version),
         counts=reader.counts(),
         largest_groups=reader.largest_groups(),
         events=tuple(

@@ -10,6 +10,7 @@ from typing import Any
 
 from flows import bundle, ledger
 from flows.deliveries import damaged_files
+from flows.drift import Drift, read_drift
 from flows.errors import VertexError, WarehouseDenied, WarehouseLocked
 from flows.freshness import read_arrived
 from flows.ledger import Event
@@ -126,8 +127,9 @@ class EndpointStatus:
 class Status:
     """Everything `onedeal status` shows.
 
-    endpoint: None where the target has none. damaged: files of predictions and verdicts that could
-    not be read, so that what they hold is not in the warehouse.
+    drift: what the last training found to be new since the champion was trained; None where it
+    found nothing. endpoint: None where the target has none. damaged: files of predictions and
+    verdicts that could not be read, so that what they hold is not in the warehouse.
     """
 
     home: Path
@@ -136,6 +138,7 @@ class Status:
     champion: ChampionStatus | None
     runs: tuple[RunStatus, ...]
     data: DataStatus
+    drift: Drift | None
     scores: ScoreStatus
     costs: CostStatus
     endpoint: EndpointStatus | None
@@ -168,12 +171,15 @@ def status(settings: Settings) -> Status:
 def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> Status:
     events: list[Event] = []
     data = DataStatus(0, 0, None, None, 0, 0, 0, UnknownDeals(0, None))
+    drift = None
     scores = ScoreStatus(None, None, None)
     costs = CostStatus(())
     if has_warehouse:
         with open_warehouse(settings, read_only=True) as warehouse:
             events = ledger.read(warehouse)
             data = _data(warehouse, events)
+            crowned = ledger.champion(events)
+            drift = read_drift(warehouse, None if crowned is None else crowned.model_version)
             scores = _scores(warehouse)
             costs = read_costs(warehouse)
     latest = settings.reports_dir / "latest.html"
@@ -184,6 +190,7 @@ def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> St
         champion=_champion(events),
         runs=_runs(settings, events),
         data=data,
+        drift=drift,
         scores=scores,
         costs=costs,
         endpoint=read_endpoint(settings),

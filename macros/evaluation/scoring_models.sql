@@ -56,9 +56,9 @@
 {% endmacro %}
 
 {# The champion: the model version of the ledger's latest `promoted` or `rolled_back` event, as a mapping
-   with model_version, model_type, threshold, labels_until (when the newest label that it could learn from
-   came in; none where the event does not say), judged_relation (the name of the model that it is judged by; none
-   where that is the version itself) and role; none where there is none. #}
+   with model_version, model_type, threshold, labels_until and deals_until (when the newest label that it could
+   learn from, and the newest deal, came in; none where the event does not say), judged_relation (the name of the
+   model that it is judged by; none where that is the version itself) and role; none where there is none. #}
 {% macro champion_model() %}
     {% set ledger = source('ops', 'model_ledger') %}
     {% if not execute or load_relation(ledger) is none %}
@@ -77,6 +77,7 @@
         'model_type': details['model_type'],
         'threshold': details['threshold'],
         'labels_until': (details.get('watermark') or {}).get('labels'),
+        'deals_until': (details.get('watermark') or {}).get('deals'),
         'judged_relation': details.get('judged_relation'),
         'role': 'champion',
     }) }}

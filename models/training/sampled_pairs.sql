@@ -3,7 +3,11 @@ with
 
 deals as (
 
-    select deal_id from {{ ref('int_deals__tokens') }}
+    select
+        deal_id,
+        changed_at
+
+    from {{ ref('int_deals__tokens') }}
 
 ),
 
@@ -27,7 +31,7 @@ counted as (
 
 sampled_deals as (
 
-    select deals.deal_id
+    select deals.*
 
     from deals
     cross join counted
@@ -38,10 +42,13 @@ sampled_deals as (
 
 sampled as (
 
-    select compared.*
+    select
+        compared.*,
+        greatest(sampled_deals.changed_at, deals.changed_at) as deals_changed_at
 
     from compared
     inner join sampled_deals on compared.deal_id_a = sampled_deals.deal_id
+    inner join deals on compared.deal_id_b = deals.deal_id
     left join labels
         on
             compared.deal_id_a = labels.deal_id_a
@@ -63,7 +70,8 @@ final as (
         {{ pair_feature_names() | join(',\n        ') }},
         pair_id,
         deal_id_a,
-        deal_id_b
+        deal_id_b,
+        deals_changed_at
 
     from with_margins
 

@@ -71,10 +71,12 @@ def macros(
     description: str = "",
     variables: Mapping[str, Any] | None = None,
     incremental: bool = False,
+    answers: Mapping[str, Any] | None = None,
 ) -> Callable[..., str]:
     """A function that renders a macro by name, as `engine` would dispatch it.
 
-    A model is a macro here, `model__NAME`; its inputs stand in it by their bare names.
+    A model is a macro here, `model__NAME`; its inputs stand in it by their bare names. answers: of
+    macros that ask the warehouse, what they are to return.
     """
     environment = jinja2.Environment(extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined)
     available: dict[str, Callable[..., Any]] = {}
@@ -133,6 +135,8 @@ def macros(
     )
     for name, source in by_name.items():
         available[name] = returning(getattr(environment.from_string(source).module, name))
+    for name, value in (answers or {}).items():
+        available[name] = lambda *args, _value=value, **kwargs: _value
 
     def render(name: str, *args: Any, **kwargs: Any) -> str:
         return str(available[name](*args, **kwargs)).strip()

@@ -19,6 +19,7 @@ def node(name: str, resource_type: str = "model") -> NodeResult:
         (node("int_deals__candidate_pairs"), "blocking"),
         (node("duplicate_groups"), "groups"),
         (node("sampled_pairs"), "evaluation"),
+        (node("feature_drift"), "evaluation"),
         (node("unique_duplicate_groups_deal_id", "test"), TESTS),
         (node("prediction_daily"), REST),
     ],

@@ -44,6 +44,8 @@ MODELS = (
     "validation_set",
     "int_pairs__unscreened",
     "int_pairs__comparison_patterns",
+    "sampled_pairs",
+    "feature_drift",
 )
 HARD_TEXTS = (
     "Ñandú Café Crème Brûlée",
@@ -193,7 +195,12 @@ def built() -> dict[str, tuple[Rows, Rows]]:
     found: dict[str, tuple[Rows, Rows]] = {}
     # So low that blocks are over it, before and after the second key.
     variables = {"block_cap": 4, "label_group_cap": 6}
-    on_duckdb, on_bigquery = (macros(e, variables=variables) for e in ("duckdb", "bigquery"))
+    half = sorted(row["_ingested_at"] for row in raw)[len(raw) // 2]
+    champion = {"model_version": "v1", "deals_until": half.isoformat()}
+    on_duckdb, on_bigquery = (
+        macros(engine, variables=variables, answers={"champion_model": champion})
+        for engine in ("duckdb", "bigquery")
+    )
     catalogue, rows = Catalogue("p"), {}
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
@@ -238,6 +245,7 @@ def ordered(rows: Rows) -> Rows:
         "block_key",
         "pairing_key",
         "pattern",
+        "feature",
     )
     return sorted(clean, key=lambda row: [str(row[key]) for key in keys if key in row])
 

@@ -32,6 +32,7 @@ from flows.bundle_index import DEALS as DEALS_FILE
 from flows.cli import app
 from flows.console import Output
 from flows.deploy import CHAMPION_MODEL, drop_old_versions, kept_versions
+from flows.drift import read_drift
 from flows.retrain import Outcome
 from flows.versions import (
     MODEL_PREFIX,
@@ -289,6 +290,21 @@ def test_groups_and_reviews_are_there(story: Story) -> None:
     copy = pq.read_table(story.settings.review_queue_path)
     assert copy.num_rows == pairs > 10
     assert copy.select(SCHEMA.names).schema.types == SCHEMA.types
+
+
+def test_drift_is_told_of_the_champion_that_the_last_candidate_was_up_against(
+    story: Story,
+) -> None:
+    with open_warehouse(story.settings) as warehouse:
+        found = read_drift(warehouse, story.versions[1])
+        features = warehouse.arrow(
+            f"select * from {warehouse.name('deal_pair_features')} limit 1"
+        ).column_names
+    # The last candidate came of new verdicts; no deal had come in since the champion.
+    assert found is not None and found.known_pairs > 0
+    assert {one.feature for one in found.features} < set(features)
+    assert len(found.features) > 100
+    assert found.new_pairs == 0 and found.drifted == ()
 
 
 def test_what_is_registered_is_described(story: Story) -> None:

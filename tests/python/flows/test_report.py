@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from flows import ledger, report, report_data, report_page, report_plots
+from flows.drift import Drift, FeatureDrift
 from flows.errors import OnedealError
 from flows.gate import Comparison, Reason
 from flows.report_data import (
@@ -132,6 +133,15 @@ def promoted_report() -> RunReport:
             SegmentFigures("source", "salesforce", 771, 97, 0.9317, 0.9438, 0.8792, 0.8811),
             SegmentFigures("source", "spreadsheet", 18, 5, 0.7115, None, 0.6667, None),
         ),
+        drift=Drift(
+            CHAMPION,
+            3_104,
+            811,
+            (
+                FeatureDrift("description_missing", 0.3318, 1.0, 0.4602, True),
+                FeatureDrift("name_overlap", 0.6128, 0.6031, 0.0071, False),
+            ),
+        ),
         counts=DataCounts(
             deals=104_212,
             candidate_pairs=381_907,
@@ -210,6 +220,7 @@ def first_report() -> RunReport:
         candidate=replace(base.candidate, metrics=unknown),
         champion=None,
         comparison=None,
+        drift=None,
         segments=tuple(
             replace(s, champion_average_precision=None, champion_f1_score=None)
             for s in base.segments
@@ -238,6 +249,7 @@ def bare_report() -> RunReport:
         champion=None,
         comparison=None,
         segments=(),
+        drift=None,
         counts=DataCounts(),
         largest_groups=(),
     )
@@ -386,6 +398,10 @@ def test_the_figures_are_those_of_the_run(rendered: tuple[RunReport, str]) -> No
         expected += [segment.n_pairs, segment.n_positives, segment.candidate_average_precision]
         expected += [segment.champion_average_precision, segment.difference]
         expected += [segment.candidate_f1_score]
+    if made.drift:
+        expected += [made.drift.known_pairs, made.drift.new_pairs]
+        for one in made.drift.features:
+            expected += [one.known_mean, one.new_mean, one.divergence]
     counts = made.counts
     expected += [counts.deals, counts.candidate_pairs, counts.labels, counts.duplicate_labels]
     expected += [counts.predicted_duplicates, counts.groups, counts.deals_in_groups]
@@ -417,6 +433,7 @@ def test_the_page_tells_the_run(rendered: tuple[RunReport, str]) -> None:
         assert software in text and version in text
     for purpose, command in report_page.next_steps(made):
         assert purpose in text and command in text
+    assert (str(made.drift) in text) is (made.drift is not None)
 
 
 @pytest.mark.parametrize(
@@ -654,6 +671,7 @@ def test_markdown_of_the_gate() -> None:
         assert not re.search(r"(?<!\\)<", line)
     figures = [line for line in lines if line.startswith("| Average precision | 0.")]
     assert len(figures) == 1 and figures[0].count("|") == 5
+    assert lines[-1] == str(made.drift).replace("_", r"\_")
 
 
 def test_the_file_and_its_copy(tmp_path: Path) -> None:
@@ -762,6 +780,26 @@ def store(warehouse: Warehouse, made: RunReport) -> None:
         "segment_name varchar, segment_value varchar, n_pairs bigint, n_positives bigint, "
         "average_precision double, precision double, recall double, f1_score double)"
     )
+    if made.drift:
+        warehouse.execute(
+            "create table onedeal.feature_drift (feature varchar, model_version varchar, "
+            "known_pairs bigint, new_pairs bigint, known_mean double, new_mean double, "
+            "divergence double, is_drifted boolean)"
+        )
+        for one in reversed(made.drift.features):
+            warehouse.execute(
+                "insert into onedeal.feature_drift values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    one.feature,
+                    made.drift.model_version,
+                    made.drift.known_pairs,
+                    made.drift.new_pairs,
+                    one.known_mean,
+                    one.new_mean,
+                    one.divergence,
+                    one.is_drifted,
+                ),
+            )
     for segment in made.segments:
         shared = (segment.segment_name, segment.segment_value, segment.n_pairs)
         rows = [(made.candidate, segment.candidate_average_precision, segment.candidate_f1_score)]
@@ -838,6 +876,7 @@ def test_reading_a_promotion(warehouse: Warehouse) -> None:
     assert read.others == made.others
     assert read.champion == made.champion
     assert read.comparison == made.comparison
+    assert read.drift == made.drift
     assert set(read.segments) == set(
         replace(s, champion_f1_score=None) if s.champion_average_precision is None else s
         for s in made.segments
