@@ -41,6 +41,7 @@ STEP_TITLES = {
     "decide": "Asking the gate",
     "deploy": "Deploying the champion",
     "score": "Scoring all pairs",
+    "publish": "Publishing to the artifact store",
     "refresh": "Bringing the champion's bundle up to date",
     "batch": "Having Vertex AI predict all pairs",
     "retention": "Dropping old versions",

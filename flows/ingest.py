@@ -18,6 +18,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from flows.artifact_store import publish
 from flows.contract import Contract, load_contract
 from flows.errors import InputRejected, WarehouseMemory
 from flows.ingest_files import file_sha256, file_state, open_source
@@ -230,6 +231,7 @@ def _ingest(
             reports.append(report)
         if kind == "deals":
             publish_new_deals(settings, warehouse)
+            publish(settings)
     result = IngestReport(kind, tuple(reports))
     if any(report.status == "refused" for report in reports):
         raise FilesRefused(result)

@@ -21,6 +21,7 @@ from typing import Any
 
 from flows import bundle, gate, ledger
 from flows.agreement import check_agreement
+from flows.artifact_store import published
 from flows.dbt import Dbt, OnNode
 from flows.deploy import (
     compile_serving,
@@ -104,7 +105,8 @@ def retrain(
     settings = settings.for_run("retrain")
     run_id = settings.run_id
     dbt = Dbt(settings, variables or {}, on_node)
-    with writer_lock(settings, "retrain --force" if force else "retrain"):
+    command = "retrain --force" if force else "retrain"
+    with writer_lock(settings, command), published(settings, run):
         vertex = read_vertex_settings(settings)
         if vertex is not None:
             run("access", check_access, settings)

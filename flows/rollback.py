@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows import bundle, ledger
+from flows.artifact_store import published
 from flows.dbt import Dbt, OnNode
 from flows.deploy import (
     converge,
@@ -59,7 +60,7 @@ def rollback(
     settings = settings.for_run("rollback")
     run_id = settings.run_id
     dbt = Dbt(settings, on_node=on_node)
-    with writer_lock(settings, "rollback"):
+    with writer_lock(settings, "rollback"), published(settings, run):
         events = _events(settings)
         crowned = ledger.champion(events)
         if crowned is None:
@@ -120,7 +121,7 @@ def promote(
         raise InputRejected("A promotion by hand needs a reason: --reason 'why'.")
     if not by.strip():
         raise InputRejected("A promotion by hand needs a name: --by NAME.")
-    with writer_lock(settings, "promote"):
+    with writer_lock(settings, "promote"), published(settings, run):
         events = _events(settings)
         crowned = ledger.champion(events)
         before = None if crowned is None else crowned.model_version

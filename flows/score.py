@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows import ledger
+from flows.artifact_store import published
 from flows.dbt import Dbt, OnNode
 from flows.deliveries import take_in
 from flows.deploy import converge, refresh_bundle, score_pairs
@@ -50,7 +51,7 @@ def score(
     """
     settings = settings.for_run("score")
     dbt = Dbt(settings, on_node=on_node)
-    with writer_lock(settings, "score"):
+    with writer_lock(settings, "score"), published(settings, run):
         with open_warehouse(settings) as warehouse:
             take_in(settings, warehouse)
             has_champion = ledger.champion(ledger.read(warehouse)) is not None

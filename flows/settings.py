@@ -21,6 +21,7 @@ class Settings:
     project_dir: the dbt project, the directory of `dbt_project.yml`.
     target: the dbt target, `local` by default.
     command, run_id: what runs; on BigQuery they label every job.
+    artifact_store: where services on other machines fetch from (`flows.artifact_store`), or empty.
     """
 
     home: Path
@@ -28,10 +29,12 @@ class Settings:
     target: str = DEFAULT_TARGET
     command: str = ""
     run_id: str = ""
+    artifact_store: str = ""
 
     @classmethod
     def from_env(cls, target: str | None = None) -> Settings:
-        """Read `$ONEDEAL_PROJECT_DIR`, `$ONEDEAL_HOME` and `$ONEDEAL_TARGET`.
+        """Read `$ONEDEAL_PROJECT_DIR`, `$ONEDEAL_HOME`, `$ONEDEAL_TARGET` and
+        `$ONEDEAL_ARTIFACT_STORE`.
 
         `target` wins over the environment. Raises SettingsError when no dbt project is found.
         """
@@ -41,6 +44,7 @@ class Settings:
             home=home.absolute(),
             project_dir=project_dir,
             target=target or os.environ.get("ONEDEAL_TARGET") or DEFAULT_TARGET,
+            artifact_store=os.environ.get("ONEDEAL_ARTIFACT_STORE", "").strip(),
         )
 
     def for_run(self, command: str) -> Settings:

@@ -57,6 +57,10 @@ class Metrics:
         self.bundle_refused = self._gauge(
             "onedeal_bundle_refused", "1 while the current bundle is broken and the old one serves."
         )
+        self.artifacts_trouble = self._gauge(
+            "onedeal_artifacts_trouble_seconds",
+            "For how long nothing newer could be fetched of the artifact store; 0: it can.",
+        )
         self.log_rows = self._gauge(
             "onedeal_log_waiting_rows", "Rows of the prediction log not yet in the warehouse."
         )

@@ -10,19 +10,21 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
+from datetime import datetime
 from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
+from flows.artifact_store import open_store
 from flows.settings import Settings
 from flows.vertex import open_vertex
+from flows.warehouse import utc_now
 from serving.access import Access
 from serving.app import create_app
-from serving.artifacts import fetch_bundle
+from serving.artifacts import Fetcher, FetchState, fetch_bundle
 from serving.champion import Champion, ChampionState
 from serving.endpoint import VertexEndpoint
 from serving.guard import LOGGER, log
@@ -179,10 +181,16 @@ class Parts:
         keys = Keys(keys_path(settings), serving.api_key)
         self.metrics = Metrics()
         vertex = open_vertex(settings)
-        current = settings.current_bundle
+        # Where bundle, new deals and review queue are: commands leave them, or the fetcher.
+        made, self._fetcher = settings, None
+        store = open_store(settings.artifact_store)
+        if store is not None:
+            made = replace(settings, home=settings.home / "serving" / "artifacts")
+            self._fetcher = Fetcher(store, made, on_change=_log_artifacts)
+        current = made.current_bundle
         if serving.container is not None and serving.container.storage_uri:
             current = fetch_bundle(serving.container, settings.home / "serving" / "artifacts")
-        self.champion = Champion(current, settings.new_deals_dir, on_change=_log_bundle)
+        self.champion = Champion(current, made.new_deals_dir, on_change=_log_bundle)
         self.service = Service(
             self.champion,
             PredictionLog.open(settings),
@@ -192,7 +200,7 @@ class Parts:
             endpoint_seconds=serving.endpoint_seconds,
             max_waiting=serving.max_waiting,
         )
-        desk = ReviewDesk(settings.review_queue_path, self.service.verdicts)
+        desk = ReviewDesk(made.review_queue_path, self.service.verdicts)
         access = Access(serving, keys, self.service.over_network)
         self._triggers = _triggers(settings, serving) if serving.pubsub_audience else None
         self.app = create_app(
@@ -215,12 +223,16 @@ class Parts:
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        if self._fetcher is not None:
+            self._fetcher.start()
         self.champion.start()
         if self._triggers is not None:
             await asyncio.to_thread(self._triggers.resume)
         yield
         if self._triggers is not None:
             self._triggers.close()
+        if self._fetcher is not None:
+            self._fetcher.close()
         self.champion.close()
         await asyncio.to_thread(self.service.close, self._ending.seconds_left)
 
@@ -235,10 +247,9 @@ class Parts:
             ("disk", state.disk_failing_since),
             ("warehouse", state.sink_failing_since),
         ):
-            seconds = (
-                (datetime.now(UTC) - since.replace(tzinfo=UTC)).total_seconds() if since else 0
-            )
-            metrics.log_trouble.labels(what).set(seconds)
+            metrics.log_trouble.labels(what).set(_seconds_since(since))
+        if self._fetcher is not None:
+            metrics.artifacts_trouble.set(_seconds_since(self._fetcher.state.trouble_since))
         metrics.bundle_refused.set(self.champion.state.refused is not None)
         metrics.verdicts_waiting.set(self.service.verdicts.state.rows_waiting)
         matcher = self.champion.matcher
@@ -246,6 +257,15 @@ class Parts:
         if matcher is not None:
             metrics.bundle.labels(matcher.info.model_version).set(1)
             metrics.known_deals.set(matcher.deals)
+
+
+def _seconds_since(moment: datetime | None) -> float:
+    """Of a time in UTC; 0 without one."""
+    return (utc_now() - moment).total_seconds() if moment else 0.0
+
+
+def _log_artifacts(state: FetchState) -> None:
+    log("artifacts", level=logging.ERROR if state.trouble else logging.INFO, **asdict(state))
 
 
 def _log_bundle(state: ChampionState) -> None:

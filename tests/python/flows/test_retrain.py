@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows import ledger
+from flows.artifact_store import DirectoryStore, read_published
 from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
 from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
@@ -87,6 +92,32 @@ def test_a_champion_without_a_model_to_judge_it_by_is_judged_by_itself(home_at: 
             "set details = json_merge_patch(details, '{\"judged_relation\": null}')"
         )
     assert judged_as_it_scores()
+
+
+def test_commands_publish_what_they_leave(home_at: HomeAt, tmp_path: Path) -> None:
+    settings = replace(home_at("second"), artifact_store=str(tmp_path / "store"))
+    steps = []
+
+    def run(name: str, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        steps.append(name)
+        return step(*args, **kwargs)
+
+    change = rollback(settings, by="ann", run=run)
+    assert steps[-1] == "publish"
+    store = DirectoryStore(tmp_path / "store")
+    first = read_published(store)
+    assert first is not None and first.bundle.startswith(f"bundles/{change.after}-")
+    # The earlier champion's bundle lacks the second day's deals.
+    assert first.review_queue is not None and len(first.new_deals) == 1
+
+    news = pq.read_table(settings.home / "second-deals.parquet").slice(0, 1)
+    place = news.schema.get_field_index("deal_id")
+    news = news.set_column(place, "deal_id", pa.array(["a new one"]))
+    pq.write_table(news, tmp_path / "news.parquet")
+    ingest_deals(settings, [tmp_path / "news.parquet"])
+    then = read_published(store)
+    assert then is not None and len(then.new_deals) == 2
+    assert replace(then, new_deals=then.new_deals[:1]) == first
 
 
 def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import pytest
@@ -18,8 +13,8 @@ from flows.errors import BundleError
 from flows.settings import Settings
 from serving.artifacts import fetch_bundle
 from serving.settings import VertexContainer
-from tests.local_server import serving
 from tests.python.homes import PROJECT
+from tests.python.serving.cloud_storage import serve_bucket
 from tests.python.serving.serve import Server, serve
 
 PREDICT, HEALTH = "/v1/endpoints/1/deployedModels/2:predict", "/v1/endpoints/1/deployedModels/2"
@@ -73,42 +68,6 @@ def test_who_asks_too_much_is_told_to_wait(container: Server) -> None:
 
 def told(uri: str) -> VertexContainer:
     return VertexContainer(8080, PREDICT, HEALTH, uri)
-
-
-@contextmanager
-def serve_bucket(folder: Path) -> Iterator[str]:
-    """Cloud Storage's JSON API, as far as listing and reading go, over a folder."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            address = urlsplit(self.path)
-            query = parse_qs(address.query)
-            if address.path == "/storage/v1/b/bucket/o":
-                prefix = query["prefix"][0]
-                names = [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()]
-                items = [
-                    {"name": name, "bucket": "bucket", "id": name, "generation": "1"}
-                    for name in names
-                    if name.startswith(prefix)
-                ]
-                self._send(200, json.dumps({"items": items}).encode())
-            elif address.path.startswith("/download/storage/v1/b/bucket/o/"):
-                self._send(200, (folder / unquote(address.path.rsplit("/", 1)[1])).read_bytes())
-            else:
-                self._send(404, b"{}")
-
-        def _send(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
-
-    with serving(Handler) as address:
-        yield address
 
 
 def test_a_bundle_comes_from_cloud_storage(
