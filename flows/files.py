@@ -20,10 +20,13 @@ def sync(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text so that nobody ever reads half of it."""
+    """Write a text so that nobody ever reads half of it; an error leaves nothing behind."""
     aside = path.with_suffix(".tmp")
-    aside.write_text(text, encoding="utf-8")
-    _put_in_place(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _put_in_place(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_table_whole(path: Path, table: pa.Table) -> None:

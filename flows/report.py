@@ -7,10 +7,9 @@ short form that Prefect shows as an artifact.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from flows.files import write_whole
 from flows.report_data import (
     METRICS,
     RunReport,
@@ -33,11 +32,11 @@ def write_report(report: RunReport, path: Path) -> Path:
 
     Each of the two files appears whole or not at all. The directory is created when missing.
     """
-    page = render_report(report).encode("utf-8")
+    page = render_report(report)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(path, page)
+    write_whole(path, page)
     if path.name != LATEST:
-        _write_atomically(path.with_name(LATEST), page)
+        write_whole(path.with_name(LATEST), page)
     return path
 
 
@@ -75,21 +74,6 @@ def gate_markdown(report: RunReport) -> str:
     if report.drift is not None:
         lines += ["", _md(str(report.drift))]
     return "\n".join(lines) + "\n"
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp gives the owner alone access; a report is for all who may read the directory.
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _md(text: str) -> str:
