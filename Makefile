@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check-bigquery check-browser lint format docs benchmark audit lock clean
+.PHONY: help setup demo test check-bigquery check-browser check-infra lint format docs benchmark audit lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,11 @@ check-bigquery: $(VENV)/dev ## Have every statement for BigQuery analysed by Goo
 
 check-browser: $(VENV)/dev profiles.yml ## Try the review page in Chromium, which has to be installed
 	@$(BIN)/pytest -m browser
+
+check-infra: ## Have Terraform validate infra/, which has to be installed
+	@terraform -chdir=infra init -backend=false -input=false
+	@terraform -chdir=infra validate
+	@terraform -chdir=infra fmt -check
 
 lint: $(VENV)/dev profiles.yml ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check --quiet
@@ -68,7 +73,7 @@ lock: $(VENV)/dev ## Compile requirements/ anew (UPGRADE=--upgrade takes newer v
 	@$(COMPILE) --group audit --output-file requirements/audit.txt
 
 clean: ## Remove what was installed and generated; .onedeal and profiles.yml stay
-	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build logs target
+	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build logs target infra/.terraform*
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 profiles.yml:
