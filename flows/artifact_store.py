@@ -128,6 +128,14 @@ def publish(settings: Settings) -> bool:
     return True
 
 
+def is_published(settings: Settings) -> bool:
+    """Whether services find what the home holds. Raises ArtifactStoreError."""
+    store = open_store(settings.artifact_store)
+    if store is None or not settings.current_bundle.exists():
+        return True
+    return read_published(store) == _wanted(settings)[0]
+
+
 def read_published(store: Store) -> Published | None:
     """What is current; None where nothing was published. Raises ArtifactStoreError."""
     text = store.read(CURRENT)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flows.retrain import RetrainResult
     from flows.rollback import ChampionChange
     from flows.score import ScoreResult
-    from flows.status import ChampionStatus, CostStatus, EndpointStatus, Status
+    from flows.status import ArtifactStoreStatus, ChampionStatus, CostStatus, EndpointStatus, Status
     from flows.warehouse import JobCost
 
 T = TypeVar("T")
@@ -253,6 +253,7 @@ class Output:
         self.table(
             [
                 ("home", str(status.home)),
+                *self._artifact_store(status.artifact_store),
                 ("latest report", str(status.latest_report or "none yet")),
                 ("serving bundle", status.current_bundle or "none yet"),
                 ("bundles kept", f"{len(status.bundles)}"),
@@ -307,6 +308,12 @@ class Output:
             if jobs[COSTS_SHOWN:]:
                 table.add_row("  others", *_cost(jobs[COSTS_SHOWN:]))
         self.console.print(table)
+
+    def _artifact_store(self, store: ArtifactStoreStatus | None) -> list[tuple[str, str]]:
+        if store is None:
+            return []
+        published = "all is published" if store.is_published else "the next command publishes to it"
+        return [("artifact store", f"{store.address}: {store.unknown or published}")]
 
     def _champion(self, champion: ChampionStatus) -> list[tuple[str, str]]:
         how = {"promoted": "promoted", "rolled_back": "rolled back to"}[champion.event]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from flows import bundle, ledger
+from flows.artifact_store import is_published
 from flows.deliveries import damaged_files
 from flows.drift import Drift, read_drift
-from flows.errors import VertexError, WarehouseDenied, WarehouseLocked
+from flows.errors import OnedealError, VertexError, WarehouseDenied, WarehouseLocked
 from flows.freshness import read_arrived
 from flows.ledger import Event
 from flows.lock import Holder, describe, holder, is_locked, writers_kept_away
@@ -124,12 +125,24 @@ class EndpointStatus:
 
 
 @dataclass(frozen=True)
+class ArtifactStoreStatus:
+    """Where services on other machines fetch from, and whether all was published.
+
+    unknown: why that could not be told.
+    """
+
+    address: str
+    is_published: bool = False
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything `onedeal status` shows.
 
     drift: what the last training found to be new since the champion was trained; None where it
-    found nothing. endpoint: None where the target has none. damaged: files of predictions and
-    verdicts that could not be read, so that what they hold is not in the warehouse.
+    found nothing. endpoint, artifact_store: None where there is none. damaged: files of predictions
+    and verdicts that could not be read, so that what they hold is not in the warehouse.
     """
 
     home: Path
@@ -142,6 +155,7 @@ class Status:
     scores: ScoreStatus
     costs: CostStatus
     endpoint: EndpointStatus | None
+    artifact_store: ArtifactStoreStatus | None
     latest_report: Path | None
     bundles: tuple[str, ...]
     current_bundle: str | None
@@ -194,11 +208,22 @@ def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> St
         scores=scores,
         costs=costs,
         endpoint=read_endpoint(settings),
+        artifact_store=_artifact_store(settings),
         latest_report=latest if latest.exists() else None,
         bundles=tuple(bundle.bundle_versions(settings)),
         current_bundle=bundle.current_version(settings),
         damaged=damaged_files(settings),
     )
+
+
+def _artifact_store(settings: Settings) -> ArtifactStoreStatus | None:
+    address = settings.artifact_store
+    if not address:
+        return None
+    try:
+        return ArtifactStoreStatus(address, is_published(settings))
+    except OnedealError as error:
+        return ArtifactStoreStatus(address, unknown=str(error))
 
 
 def _champion(events: Sequence[Event]) -> ChampionStatus | None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import ledger
-from flows.artifact_store import DirectoryStore, read_published
+from flows.artifact_store import CURRENT, DirectoryStore, read_published
 from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
 from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
@@ -27,7 +27,7 @@ from flows.ledger import Entry, Event
 from flows.retrain import Outcome, decide, retrain
 from flows.rollback import promote, rollback
 from flows.settings import Settings
-from flows.status import status
+from flows.status import ArtifactStoreStatus, status
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
 from tests.python.homes import PROJECT, HomeAt, champion_of, events_of
 
@@ -118,6 +118,17 @@ def test_commands_publish_what_they_leave(home_at: HomeAt, tmp_path: Path) -> No
     then = read_published(store)
     assert then is not None and len(then.new_deals) == 2
     assert replace(then, new_deals=then.new_deals[:1]) == first
+
+    def told() -> ArtifactStoreStatus:
+        found = status(settings).artifact_store
+        assert found is not None and found.address == settings.artifact_store
+        return found
+
+    assert told().is_published
+    store.remove(CURRENT)
+    assert not told().is_published and told().unknown is None
+    store.write(CURRENT, "{")
+    assert "can't be read" in str(told().unknown)
 
 
 def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:
