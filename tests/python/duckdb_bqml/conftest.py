@@ -1,5 +1,7 @@
 """Connections that can train and predict, and rows to learn from."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import duckdb
