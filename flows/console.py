@@ -240,7 +240,7 @@ class Output:
             self.say(str(data.unknown_deals))
         if status.drift is not None:
             self.say()
-            self.say(str(status.drift))
+            self.say(f"At the last training: {status.drift}")
         if status.runs:
             self.say()
             self.say("Last decisions:")
@@ -312,7 +312,11 @@ class Output:
     def _artifact_store(self, store: ArtifactStoreStatus | None) -> list[tuple[str, str]]:
         if store is None:
             return []
-        published = "all is published" if store.is_published else "the next command publishes to it"
+        published = {
+            True: "all is published",
+            False: "not all is published, `onedeal score` does it",
+            None: "there is nothing to publish yet",
+        }[store.is_published]
         return [("artifact store", f"{store.address}: {store.unknown or published}")]
 
     def _champion(self, champion: ChampionStatus) -> list[tuple[str, str]]:

@@ -29,8 +29,8 @@ class FeatureDrift:
 class Drift:
     """The features of the sampled pairs, the most diverging first.
 
-    model_version: the champion that is spoken of. known_pairs: sampled pairs as it knew them.
-    new_pairs: those of which a deal came in or changed since it was trained.
+    model_version: the champion that is spoken of. new_pairs: sampled pairs of which a deal came in
+    or changed since it was trained. known_pairs: the others.
     """
 
     model_version: str

@@ -53,6 +53,8 @@ def test_the_divergence_is_that_of_jensen_and_shannon(home_at: HomeAt) -> None:
     assert (found.known_pairs, found.new_pairs) == (known.num_rows, new.num_rows)
     assert min(known.num_rows, new.num_rows) > 100
     assert len(found.features) > 100
+    deals = [len(pairs["deal_id_a"].unique()) for pairs in (known, new)]
+    is_told = min(deals) >= 100
     last = 1.0
     for one in found.features:
         assert one.divergence is not None and last >= (last := one.divergence)
@@ -64,7 +66,7 @@ def test_the_divergence_is_that_of_jensen_and_shannon(home_at: HomeAt) -> None:
         assert one.divergence == pytest.approx(jensenshannon(*counts, base=2) ** 2, abs=1e-9)
         assert one.known_mean == pytest.approx(mean)
         assert one.new_mean == pytest.approx(after.mean())
-        assert one.is_drifted is (one.divergence >= 0.1)
+        assert one.is_drifted is (one.divergence >= 0.1 if is_told else None)
     # These deals come from the same generator, but a thousand do not show how rare a word is.
     assert all("rarest_shared" in one.feature for one in found.drifted)
     # What is told is about the champion of today, which knew them all.
@@ -91,8 +93,7 @@ def test_a_field_that_is_no_longer_filled_in_drifts(home_at: HomeAt) -> None:
     assert all(re.match("description|record", name) for name in names)
     assert result.report is not None
     assert str(found) in result.report.read_text("utf-8")
-    if result.champion == champion:
-        assert status(settings).drift == found
+    assert status(settings).drift == (found if result.champion == champion else None)
 
 
 @pytest.mark.parametrize(
