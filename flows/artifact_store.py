@@ -2,14 +2,15 @@
 
 A bucket of Cloud Storage, or a directory that all machines see, named by `ONEDEAL_ARTIFACT_STORE`::
 
-    current.json                    what is current: see `Published`
-    bundles/<version>-<digest>/*    a serving bundle
-    new_deals/<time>.parquet        deals that the bundle lacks
-    review/<digest>.parquet         the pairs of the review page
+    current.json                          what is current: see `Published`
+    bundles/<version>-<digest>/*          a serving bundle
+    new_deals/<time>-<digest>.parquet     deals that came in since a bundle was written
+    review/<digest>.parquet               the pairs of the review page
 
-Only `current.json` is ever written anew, and it is written last, in one step. So whoever reads it
-finds all that it names, whenever a command was killed; the next one publishes what is missing. What
-it no longer names stays until the publishing after that, for a service that is still fetching it.
+A name has one content, by its digest; only `current.json` is ever written anew, last and in one
+step. So whoever reads it finds all that it names, whenever a command was killed; the next one
+publishes what is missing. What it no longer names stays until the publishing after that, for a
+service that is still fetching it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,17 +26,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows.bundle import MANIFEST, UNFINISHED, read_manifest
-from flows.errors import OnedealError
+from flows import ledger
+from flows.bundle import MANIFEST, UNFINISHED, current_version, read_manifest
+from flows.errors import NothingToDo, OnedealError
 from flows.files import sync, write_whole
 from flows.new_deals import new_deal_files
 from flows.settings import Settings
 from flows.steps import StepRunner
+from flows.warehouse import open_warehouse
 
 CURRENT = "current.json"
 SCHEME = "gs://"
 FORMAT_VERSION = 1
-UNPUBLISHED = "What was published before stays current, and the next command publishes the rest."
+_DIGEST = r"[0-9a-f]{16}"
+_BUNDLE = re.compile(rf"bundles/\w+-{_DIGEST}")
+_NEW_DEALS = re.compile(rf"new_deals/\d{{8}}t\d{{12}}-{_DIGEST}\.parquet")
+_REVIEW_QUEUE = re.compile(rf"review/{_DIGEST}\.parquet")
 
 
 class ArtifactStoreError(OnedealError):
@@ -45,10 +52,11 @@ class ArtifactStoreError(OnedealError):
 class Published:
     """The content of `current.json`: names in the store.
 
-    bundle: the champion's bundle, a directory. new_deals: files that it lacks. review_queue: None
-    where no pair was scored yet.
+    target: the dbt target of the home that it comes from. bundle: the champion's, a directory.
+    new_deals: what came in since. review_queue: None where no pair was scored yet.
     """
 
+    target: str
     bundle: str
     new_deals: tuple[str, ...]
     review_queue: str | None
@@ -97,8 +105,19 @@ def open_store(address: str) -> Store | None:
 
 @contextmanager
 def published(settings: Settings, run: StepRunner) -> Iterator[None]:
-    """Publish what the block leaves, as a step, where it ends well and there is a store."""
-    yield
+    """Publish what the block leaves, as a step, where it ends well and there is a store.
+
+    Where it finds nothing to do as well: an earlier command may not have published.
+    """
+    try:
+        yield
+    except NothingToDo:
+        _publish_as_step(settings, run)
+        raise
+    _publish_as_step(settings, run)
+
+
+def _publish_as_step(settings: Settings, run: StepRunner) -> None:
     if settings.artifact_store:
         run("publish", publish, settings)
 
@@ -106,17 +125,34 @@ def published(settings: Settings, run: StepRunner) -> Iterator[None]:
 def publish(settings: Settings) -> bool:
     """Bring the store in line with the home, and say whether anything was to do.
 
-    Without a bundle there is nothing to publish yet. Raises ArtifactStoreError; what was published
-    before stays current then.
+    Without a bundle there is nothing to publish yet, and a home whose champion is not the ledger's
+    (on `prod` homes share a ledger) has nothing to say. Raises ArtifactStoreError; what was
+    published before stays current then.
     """
-    store = open_store(settings.artifact_store)
-    if store is None or not settings.current_bundle.exists():
+    try:
+        store = open_store(settings.artifact_store)
+        return store is not None and _holds_champion(settings) and publish_home(settings, store)
+    except ArtifactStoreError as error:
+        raise ArtifactStoreError(
+            f"{error} All else that the command did stands: do not repeat it. What is not "
+            "published, `onedeal score` publishes."
+        ) from error
+
+
+def publish_home(settings: Settings, store: Store) -> bool:
+    """The same, whoever the ledger's champion is."""
+    if not settings.current_bundle.exists():
         return False
     wanted, files = _wanted(settings)
-    before = read_published(store)
-    if wanted == before:
+    before, there = read_published(store), store.names()
+    if before is not None and before.target != settings.target:
+        raise ArtifactStoreError(
+            f"{settings.artifact_store} holds what the target {before.target!r} published. Name "
+            f"another place for {settings.target!r} in ONEDEAL_ARTIFACT_STORE, such as a "
+            "directory in this one."
+        )
+    if wanted == before and files.keys() <= there:
         return False
-    there = store.names()
     for name, path in files.items():
         if name not in there:
             store.upload(name, path)
@@ -128,12 +164,10 @@ def publish(settings: Settings) -> bool:
     return True
 
 
-def is_published(settings: Settings) -> bool:
+def is_published(settings: Settings, store: Store) -> bool:
     """Whether services find what the home holds. Raises ArtifactStoreError."""
-    store = open_store(settings.artifact_store)
-    if store is None or not settings.current_bundle.exists():
-        return True
-    return read_published(store) == _wanted(settings)[0]
+    wanted, files = _wanted(settings)
+    return read_published(store) == wanted and files.keys() <= store.names()
 
 
 def read_published(store: Store) -> Published | None:
@@ -146,21 +180,35 @@ def parse_published(text: str) -> Published:
     """The content of `current.json`. Raises ArtifactStoreError where it can't be read."""
     try:
         document = json.loads(text)
+        if document.get("format_version") != FORMAT_VERSION:
+            raise ArtifactStoreError(
+                f"{CURRENT} of the artifact store has the format version "
+                f"{document.get('format_version')}; this onedeal reads version {FORMAT_VERSION}. "
+                "Run the same version on all machines."
+            )
         found = Published(**{**document, "new_deals": tuple(document["new_deals"])})
-        names = [found.bundle, *found.new_deals, *filter(None, [found.review_queue])]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactStoreError(
-            f"{CURRENT} of the artifact store can't be read: {error}"
-        ) from error
-    if found.format_version != FORMAT_VERSION:
-        raise ArtifactStoreError(
-            f"{CURRENT} of the artifact store has the format version {found.format_version}; this "
-            f"onedeal reads version {FORMAT_VERSION}. Run the same version on all machines."
-        )
-    # The names become paths of whoever fetches them.
-    if any(not isinstance(n, str) or ".." in n.split("/") or n.startswith("/") for n in names):
-        raise ArtifactStoreError(f"{CURRENT} of the artifact store names {names}.")
+        named = [(_BUNDLE, found.bundle), *((_NEW_DEALS, name) for name in found.new_deals)]
+        if found.review_queue is not None:
+            named.append((_REVIEW_QUEUE, found.review_queue))
+        # They become paths of whoever fetches them.
+        odd = [name for form, name in named if not form.fullmatch(name)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        told = f"{CURRENT} of the artifact store can't be read: {error}"
+        raise ArtifactStoreError(told) from error
+    if odd:
+        raise ArtifactStoreError(f"{CURRENT} of the artifact store names {odd}.")
     return found
+
+
+def new_deals_file(name: str) -> str:
+    """What a file of new deals is called in a home: the store's name without the digest."""
+    return name.removeprefix("new_deals/").split("-")[0] + ".parquet"
+
+
+def _holds_champion(settings: Settings) -> bool:
+    with open_warehouse(settings) as warehouse:
+        champion = ledger.champion(ledger.read(warehouse))
+    return champion is not None and champion.model_version == current_version(settings)
 
 
 def _wanted(settings: Settings) -> tuple[Published, dict[str, Path]]:
@@ -170,12 +218,15 @@ def _wanted(settings: Settings) -> tuple[Published, dict[str, Path]]:
     directory = f"bundles/{bundle.name}-{_digest(bundle / MANIFEST)}"
     files = {f"{directory}/{name}": bundle / name for name in read_manifest(bundle).files}
     files[f"{directory}/{MANIFEST}"] = bundle / MANIFEST
-    new_deals = {f"new_deals/{path.name}": path for path in new_deal_files(settings)}
+    new_deals = {
+        f"new_deals/{path.stem}-{_digest(path)}.parquet": path for path in new_deal_files(settings)
+    }
     review_queue = None
     if settings.review_queue_path.exists():
         review_queue = f"review/{_digest(settings.review_queue_path)}.parquet"
         files[review_queue] = settings.review_queue_path
-    return Published(directory, tuple(new_deals), review_queue), files | new_deals
+    wanted = Published(settings.target, directory, tuple(new_deals), review_queue)
+    return wanted, files | new_deals
 
 
 def _digest(path: Path) -> str:
@@ -200,7 +251,6 @@ class DirectoryStore:
     def write(self, name: str, text: str) -> None:
         """Write a text, in one step."""
         with self._writing():
-            self._root.mkdir(parents=True, exist_ok=True)
             write_whole(self._root / name, text)
 
     def names(self) -> set[str]:
@@ -236,21 +286,25 @@ class DirectoryStore:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        try:
+        with self._told("read"):
             yield
-        except OSError as error:
-            raise ArtifactStoreError(f"{self._cant('read', error)}.") from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        with self._told("written"):
+            yield
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        place = f"The artifact store {self._root} (ONEDEAL_ARTIFACT_STORE)"
+        # Made here, a drive that is not mounted would look like one on which nothing was published.
+        if not self._root.is_dir():
+            raise ArtifactStoreError(f"{place} is no directory: make it, or mount its drive.")
         try:
             yield
         except OSError as error:
-            raise ArtifactStoreError(f"{self._cant('written', error)}. {UNPUBLISHED}") from error
-
-    def _cant(self, what: str, error: OSError) -> str:
-        place = f"The artifact store {self._root} (ONEDEAL_ARTIFACT_STORE)"
-        return f"{place} can't be {what}: {error.strerror or error}"
+            why = error.strerror or error
+            raise ArtifactStoreError(f"{place} can't be {what}: {why}.") from error
 
 
 class BucketStore:
@@ -263,7 +317,9 @@ class BucketStore:
         with self._reading():
             from google.cloud import storage
 
-            self._bucket = storage.Client().bucket(bucket)
+            # A person's own sign-in names no project.
+            client = storage.Client(project=os.environ.get("ONEDEAL_GCP_PROJECT"))
+            self._bucket = client.bucket(bucket)
 
     def read(self, name: str) -> str | None:
         """A text; None where there is no such file."""
@@ -271,8 +327,13 @@ class BucketStore:
 
         with self._reading():
             try:
-                found: bytes = self._blob(name).download_as_bytes()
-            except NotFound:
+                # Whoever waits for it asks again.
+                found: bytes = self._blob(name).download_as_bytes(
+                    timeout=10, retry=_retry().with_timeout(20)
+                )
+            except NotFound as error:
+                if "bucket does not exist" in str(error):
+                    raise
                 return None
             return found.decode()
 
@@ -307,6 +368,16 @@ class BucketStore:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
+        with self._told("read", "objectViewer"):
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._told("written", "objectUser"):
+            yield
+
+    @contextmanager
+    def _told(self, what: str, role: str) -> Iterator[None]:
         try:
             yield
         except ImportError as error:
@@ -316,26 +387,13 @@ class BucketStore:
             ) from error
         # Google's client raises errors of several libraries: of requests, of its own, of sign-in.
         except Exception as error:
+            kind, told = type(error).__name__, str(error).strip().split("\n")[0][:300]
+            allowed = (
+                f" The account needs roles/storage.{role} on it." if kind == "Forbidden" else ""
+            )
             raise ArtifactStoreError(
-                f"{self._cant('read', error)} Who reads it needs roles/storage.objectViewer on the "
-                "bucket."
+                f"The artifact store {self._address} can't be {what} ({kind}: {told}).{allowed}"
             ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise ArtifactStoreError(
-                f"{self._cant('written', error)} Who publishes needs roles/storage.objectUser on "
-                f"the bucket. {UNPUBLISHED}"
-            ) from error
-
-    def _cant(self, what: str, error: Exception) -> str:
-        told = str(error).strip().split("\n")[0][:300]
-        return (
-            f"The artifact store {self._address} can't be {what} ({type(error).__name__}: {told})."
-        )
 
 
 def _retry() -> Any:

@@ -260,6 +260,15 @@ def read_bundle(path: Path, *, thorough: bool = True) -> BundleInfo:
     return info
 
 
+def is_file_of(file: Path, expected: Mapping[str, Any]) -> bool:
+    """Whether a file is there, with the size and the checksum that a manifest tells."""
+    return (
+        file.is_file()
+        and file.stat().st_size == expected["bytes"]
+        and _sha256(file) == expected["sha256"]
+    )
+
+
 def bundle_path(settings: Settings, model_version: str) -> Path:
     """Where the bundle of that version is, or would be."""
     return settings.bundles_dir / model_version

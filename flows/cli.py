@@ -161,13 +161,13 @@ def ingest_deals(
 
     Example: `onedeal ingest deals hubspot-deals.csv --mapping hubspot`
     """
-    from flows.ingest import FilesRefused
+    from flows.ingest import FilesRefused, NotPublished
     from flows.ingest import ingest_deals as ingest
 
     settings, progress, output = _setup(target)
     try:
         output.ingest(ingest(settings, files, mapping, progress.tell))
-    except FilesRefused as refused:
+    except (FilesRefused, NotPublished) as refused:
         output.ingest(refused.report)
         raise
 

@@ -76,7 +76,8 @@ def demo(
             f"The demo works on the target 'local', not on {settings.target!r}: it makes up deals, "
             "and those belong in no warehouse people read. Run `onedeal demo` without --target."
         )
-    settings = replace(settings, home=settings.home / "demo")
+    # What it makes up is for no service to fetch.
+    settings = replace(settings, home=settings.home / "demo", artifact_store="")
     with _demo_lock(settings):
         return _three_days(settings, say, run, on_node, deals)
 

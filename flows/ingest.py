@@ -18,7 +18,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from flows.artifact_store import publish
+from flows.artifact_store import ArtifactStoreError, publish
 from flows.contract import Contract, load_contract
 from flows.errors import InputRejected, WarehouseMemory
 from flows.ingest_files import file_sha256, file_state, open_source
@@ -107,13 +107,21 @@ class IngestReport:
 class FilesRefused(InputRejected):
     """One file or more was refused. `report` tells of all files; the others were ingested."""
 
-    def __init__(self, report: IngestReport) -> None:
+    def __init__(self, report: IngestReport, unpublished: str | None = None) -> None:
         self.report = report
         lines = [str(file.refusal) for file in report.files if file.status == "refused"]
         others = len(report.files) - len(lines)
         if others:
             lines.append(f"The other files ({others}) were ingested.")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([*lines, *filter(None, [unpublished])]))
+
+
+class NotPublished(ArtifactStoreError):
+    """All was ingested, and could not be published. `report` tells of the files."""
+
+    def __init__(self, report: IngestReport, unpublished: str) -> None:
+        self.report = report
+        super().__init__(unpublished)
 
 
 def ingest_deals(
@@ -221,20 +229,29 @@ def _ingest(
         # A mistake in the mapping concerns every file: say it once, before any is read.
         load_mapping(mapping, kind, contract.table(_RAW_TABLES[kind]))
     reports = []
-    with writer_lock(settings, f"ingest {kind}"), open_warehouse(settings) as warehouse:
-        for path in files:
+    unpublished = None
+    with writer_lock(settings, f"ingest {kind}"):
+        with open_warehouse(settings) as warehouse:
+            for path in files:
+                try:
+                    opened = _open(contract, kind, path, mapping, split)
+                    report = _ingest_file(warehouse, contract, opened, on_progress)
+                except InputRejected as error:
+                    report = FileReport(path, "refused", refusal=str(error))
+                reports.append(report)
+            if kind == "deals":
+                publish_new_deals(settings, warehouse)
+        if kind == "deals" and settings.artifact_store:
+            on_progress("Publishing to the artifact store")
             try:
-                opened = _open(contract, kind, path, mapping, split)
-                report = _ingest_file(warehouse, contract, opened, on_progress)
-            except InputRejected as error:
-                report = FileReport(path, "refused", refusal=str(error))
-            reports.append(report)
-        if kind == "deals":
-            publish_new_deals(settings, warehouse)
-            publish(settings)
+                publish(settings)
+            except ArtifactStoreError as error:
+                unpublished = str(error)
     result = IngestReport(kind, tuple(reports))
     if any(report.status == "refused" for report in reports):
-        raise FilesRefused(result)
+        raise FilesRefused(result, unpublished)
+    if unpublished:
+        raise NotPublished(result, unpublished)
     return result
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows import bundle, ledger
-from flows.artifact_store import is_published
+from flows.artifact_store import is_published, open_store
 from flows.deliveries import damaged_files
 from flows.drift import Drift, read_drift
 from flows.errors import OnedealError, VertexError, WarehouseDenied, WarehouseLocked
@@ -128,11 +128,12 @@ class EndpointStatus:
 class ArtifactStoreStatus:
     """Where services on other machines fetch from, and whether all was published.
 
-    unknown: why that could not be told.
+    is_published: None where there is nothing to publish yet, or it could not be told, for which
+    unknown says why.
     """
 
     address: str
-    is_published: bool = False
+    is_published: bool | None = None
     unknown: str | None = None
 
 
@@ -178,8 +179,11 @@ def status(settings: Settings) -> Status:
                     f"{describe(holder(settings))} is at work, and DuckDB lets one process at a "
                     f"time use {settings.warehouse_path}. Ask again when it has ended."
                 )
-            return _read(settings, None, settings.warehouse_path.exists())
-    return _read(settings, holder(settings) if is_locked(settings) else None, True)
+            found = _read(settings, None, settings.warehouse_path.exists())
+    else:
+        found = _read(settings, holder(settings) if is_locked(settings) else None, True)
+    # A store that does not answer keeps no command waiting.
+    return replace(found, artifact_store=_artifact_store(settings))
 
 
 def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> Status:
@@ -208,7 +212,7 @@ def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> St
         scores=scores,
         costs=costs,
         endpoint=read_endpoint(settings),
-        artifact_store=_artifact_store(settings),
+        artifact_store=None,
         latest_report=latest if latest.exists() else None,
         bundles=tuple(bundle.bundle_versions(settings)),
         current_bundle=bundle.current_version(settings),
@@ -218,10 +222,13 @@ def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> St
 
 def _artifact_store(settings: Settings) -> ArtifactStoreStatus | None:
     address = settings.artifact_store
-    if not address:
-        return None
     try:
-        return ArtifactStoreStatus(address, is_published(settings))
+        store = open_store(address)
+        if store is None:
+            return None
+        if not settings.current_bundle.exists():
+            return ArtifactStoreStatus(address)
+        return ArtifactStoreStatus(address, is_published(settings, store))
     except OnedealError as error:
         return ArtifactStoreStatus(address, unknown=str(error))
 

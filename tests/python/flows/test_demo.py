@@ -21,7 +21,12 @@ from tests.python.homes import PROJECT
 
 def test_three_days(tmp_path: Path) -> None:
     said: list[str] = []
-    result = demo(Settings(tmp_path / "my deals", PROJECT), say=said.append, deals=3_000)
+    store = tmp_path / "store"
+    store.mkdir()
+    settings = Settings(tmp_path / "my deals", PROJECT, artifact_store=str(store))
+    result = demo(settings, say=said.append, deals=3_000)
+    # No service is to find made-up deals.
+    assert list(store.iterdir()) == []
     first, second, third = result.days
     assert first.outcome is Outcome.PROMOTED
     assert second.candidate is not None and second.previous is not None

@@ -14,15 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import ledger
-from flows.artifact_store import CURRENT, DirectoryStore, read_published
+from flows.artifact_store import (
+    CURRENT,
+    ArtifactStoreError,
+    DirectoryStore,
+    read_published,
+)
 from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
 from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
-from flows.errors import BundleError, DbtFailed, InputRejected
+from flows.errors import BundleError, DbtFailed, InputRejected, NothingToDo
 from flows.evaluations import read_evaluations
 from flows.freshness import Freshness
 from flows.gate import Agreement, Comparison, Evaluation
-from flows.ingest import ingest_deals, ingest_labels
+from flows.ingest import NotPublished, ingest_deals, ingest_labels
 from flows.ledger import Entry, Event
 from flows.retrain import Outcome, decide, retrain
 from flows.rollback import promote, rollback
@@ -96,17 +101,23 @@ def test_a_champion_without_a_model_to_judge_it_by_is_judged_by_itself(home_at: 
 
 def test_commands_publish_what_they_leave(home_at: HomeAt, tmp_path: Path) -> None:
     settings = replace(home_at("second"), artifact_store=str(tmp_path / "store"))
+    with pytest.raises(ArtifactStoreError, match="no directory.* do not repeat it"):
+        rollback(settings, by="ann")
+    (tmp_path / "store").mkdir()
     steps = []
 
     def run(name: str, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         steps.append(name)
         return step(*args, **kwargs)
 
-    change = rollback(settings, by="ann", run=run)
-    assert steps[-1] == "publish"
+    # Repeated all the same, it finds nothing to do, and what is not published is.
+    with pytest.raises(NothingToDo):
+        rollback(settings, by="ann", run=run)
+    assert steps == ["publish"]
+    champion = champion_of(settings)
     store = DirectoryStore(tmp_path / "store")
     first = read_published(store)
-    assert first is not None and first.bundle.startswith(f"bundles/{change.after}-")
+    assert first is not None and first.bundle.startswith(f"bundles/{champion}-")
     # The earlier champion's bundle lacks the second day's deals.
     assert first.review_queue is not None and len(first.new_deals) == 1
 
@@ -129,6 +140,9 @@ def test_commands_publish_what_they_leave(home_at: HomeAt, tmp_path: Path) -> No
     assert not told().is_published and told().unknown is None
     store.write(CURRENT, "{")
     assert "can't be read" in str(told().unknown)
+    with pytest.raises(NotPublished, match="`onedeal score` publishes") as refused:
+        ingest_deals(settings, [tmp_path / "news.parquet"])
+    assert [file.status for file in refused.value.report.files] == ["already ingested"]
 
 
 def test_nothing_new_ends_soon_and_changes_nothing(home_at: HomeAt) -> None:

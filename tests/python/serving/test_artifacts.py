@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from flows.artifact_store import (
     CURRENT,
@@ -20,6 +21,7 @@ from flows.artifact_store import (
     Store,
     open_store,
     publish,
+    publish_home,
     read_published,
 )
 from flows.bundle import MANIFEST, read_bundle, switch_to
@@ -36,6 +38,7 @@ def home(trained: Settings, tmp_path: Path) -> Settings:
     home = tmp_path / "home"
     shutil.copytree(trained.home, home, symlinks=True)
     settings = Settings(home, PROJECT, artifact_store=str(tmp_path / "store"))
+    (tmp_path / "store").mkdir()
     write(settings.new_deals_dir / "20260802t000000000000.parquet", "deals")
     write(settings.review_queue_path, "queue")
     return settings
@@ -47,6 +50,7 @@ def address(
 ) -> Iterator[str]:
     """Of an empty store."""
     root = tmp_path / "somewhere"
+    root.mkdir()
     if request.param == "directory":
         yield str(root)
         return
@@ -68,9 +72,15 @@ def store_at(address: str) -> Store:
     return found
 
 
-def fetcher(settings: Settings, store: Store | None = None) -> Fetcher:
+def publish_all(settings: Settings) -> bool:
+    """Without a ledger: that of the home is in no test here."""
+    return publish_home(settings, store_at(settings.artifact_store))
+
+
+def fetcher(settings: Settings, store: Store | None = None, again_after: float = 0.0) -> Fetcher:
     """Of a service that fetches into a home of its own, `fetched` beside the home."""
-    return Fetcher(store or store_at(settings.artifact_store), fetched(settings))
+    found = store or store_at(settings.artifact_store)
+    return Fetcher(found, fetched(settings), again_after=again_after)
 
 
 def fetched(settings: Settings) -> Settings:
@@ -126,16 +136,24 @@ def test_a_store_keeps_files(address: str, tmp_path: Path) -> None:
 
 def test_without_a_store_or_a_bundle_nothing_is_published(home: Settings) -> None:
     assert not publish(replace(home, artifact_store=""))
-    home.current_bundle.unlink()
+    # No ledger says that this is the champion's.
     assert not publish(home)
+    home.current_bundle.unlink()
+    assert not publish_all(home)
     service = fetcher(home)
     service.look()
     assert service.state.bundle is None and service.state.trouble is None
 
 
+def test_a_store_is_of_one_target(home: Settings) -> None:
+    publish_all(home)
+    with pytest.raises(ArtifactStoreError, match="holds what the target 'local' published"):
+        publish_all(replace(home, target="prod"))
+
+
 def test_what_changes_is_published_and_fetched(home: Settings, address: str) -> None:
     home, store = replace(home, artifact_store=address), store_at(address)
-    assert publish(home) and not publish(home)
+    assert publish_all(home) and not publish_all(home)
     service = fetcher(home)
     service.look()
     assert contents(fetched(home)) == contents(home)
@@ -143,7 +161,7 @@ def test_what_changes_is_published_and_fetched(home: Settings, address: str) -> 
     assert first is not None and service.state.bundle == first.bundle
 
     write_anew(home)
-    assert publish(home)
+    assert publish_all(home)
     # Who read the first one may still fetch it.
     assert any(first.names(name) for name in store.names())
     service.look()
@@ -151,7 +169,7 @@ def test_what_changes_is_published_and_fetched(home: Settings, address: str) -> 
     read_bundle(fetched(home).current_bundle)
 
     write(home.review_queue_path, "a third queue")
-    assert publish(home)
+    assert publish_all(home)
     assert not any(first.names(name) for name in store.names() if "bundles" in name)
     service.look()
     assert contents(fetched(home)) == contents(home)
@@ -165,14 +183,14 @@ def test_a_champion_that_goes_back_is_followed(home: Settings) -> None:
     service = fetcher(home)
     for champion in (version, "20260801t000000_000000_logistic", version):
         switch_to(home, champion)
-        assert publish(home)
+        assert publish_all(home)
         service.look()
         link = fetched(home).current_bundle
         assert link.readlink().name.startswith(champion)
         read_bundle(link)
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """In place of a killed process."""
 
 
@@ -192,34 +210,30 @@ class Breaking:
 
 
 def test_killed_at_any_point_the_last_one_stays_and_the_next_run_finishes(
-    home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    home: Settings, tmp_path: Path
 ) -> None:
-    publish(home)
+    publish_all(home)
     before = contents(home)
     shutil.copytree(home.artifact_store, tmp_path / "as it was")
     write_anew(home)
     after = contents(home)
     seen = set()
+    store = Path(home.artifact_store)
     for changes in range(1000):
         shutil.rmtree(home.artifact_store)
         shutil.copytree(tmp_path / "as it was", home.artifact_store)
         shutil.rmtree(fetched(home).home, ignore_errors=True)
-        monkeypatch.setattr(
-            "flows.artifact_store.open_store",
-            lambda address, n=changes: Breaking(DirectoryStore(Path(address)), n),
-        )
         try:
-            publish(home)
+            publish_home(home, Breaking(DirectoryStore(store), changes))
             finished = True
         except Interrupted:
             finished = False
-        monkeypatch.undo()
         service = fetcher(home)
         service.look()
         found = contents(fetched(home))
         assert found in (before, after)
         seen.add(found == after)
-        assert publish(home) is (found == before)
+        assert publish_all(home) is (found == before)
         service.look()
         assert contents(fetched(home)) == after
         if finished:
@@ -228,7 +242,7 @@ def test_killed_at_any_point_the_last_one_stays_and_the_next_run_finishes(
 
 
 def test_a_service_that_is_killed_while_it_fetches_goes_on(home: Settings) -> None:
-    publish(home)
+    publish_all(home)
     store = store_at(home.artifact_store)
     wanted = contents(home)
 
@@ -256,12 +270,12 @@ def test_a_service_that_is_killed_while_it_fetches_goes_on(home: Settings) -> No
 
 
 def test_a_damaged_bundle_is_not_taken(home: Settings) -> None:
-    publish(home)
+    publish_all(home)
     service = fetcher(home)
     service.look()
     before = contents(fetched(home))
     write_anew(home)
-    publish(home)
+    publish_all(home)
     store = Path(home.artifact_store)
     current = json.loads((store / CURRENT).read_text(encoding="utf-8"))
     damaged = store / current["bundle"] / "words.json"
@@ -279,24 +293,45 @@ def test_a_damaged_bundle_is_not_taken(home: Settings) -> None:
     assert contents(fetched(home)) == contents(home)
 
 
+BUNDLE = "bundles/20260801t000000_000000_logistic-0123456789abcdef"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        ('{"bundle": "b", "new_deals": [], "review_queue": null, "more": 1}', "can't be read"),
-        (
-            '{"bundle": "b", "new_deals": [], "review_queue": null, "format_version": 2}',
-            "has the format version 2",
+        ("\udcff", "UnicodeDecodeError"),
+        (json.dumps({"format_version": 1}), "can't be read"),
+        (json.dumps({"format_version": 2, "bundle": BUNDLE}), "has the format version 2"),
+        *(
+            (
+                json.dumps(
+                    {
+                        "target": "local",
+                        "bundle": BUNDLE,
+                        "new_deals": [],
+                        "review_queue": None,
+                        "format_version": 1,
+                        **changed,
+                    }
+                ),
+                says,
+            )
+            for changed, says in (
+                ({"more": 1}, "can't be read"),
+                ({"bundle": "bundles/current"}, "names ['bundles/current']"),
+                ({"bundle": "bundles/../../x-0123456789abcdef"}, "names"),
+                ({"bundle": "."}, "names"),
+                ({"new_deals": ["/etc/x"]}, "names ['/etc/x']"),
+                ({"review_queue": 7}, "can't be read"),
+                ({}, "has no bundle.json"),
+            )
         ),
-        ('{"bundle": "b/../../x", "new_deals": [], "review_queue": null}', "names"),
-        ('{"bundle": "b", "new_deals": ["/etc/x"], "review_queue": null}', "names"),
-        ('{"bundle": "b", "new_deals": [], "review_queue": 7}', "names"),
-        ('{"bundle": "b/x", "new_deals": [], "review_queue": null}', "is not there"),
     ],
 )
 def test_what_is_no_store_of_ours_is_told(home: Settings, text: str, says: str) -> None:
-    write(Path(home.artifact_store) / CURRENT, text)
+    (Path(home.artifact_store) / CURRENT).write_bytes(text.encode(errors="surrogateescape"))
     service = fetcher(home)
     service.look()
     assert says in str(service.state.trouble)
@@ -305,17 +340,108 @@ def test_what_is_no_store_of_ours_is_told(home: Settings, text: str, says: str) 
 
 def test_a_store_that_cannot_be_used_is_told(home: Settings, tmp_path: Path) -> None:
     write(tmp_path / "a file", "")
-    nowhere = replace(home, artifact_store=str(tmp_path / "a file" / "store"))
-    with pytest.raises(
-        ArtifactStoreError, match=r"a file/store \(ONEDEAL_ARTIFACT_STORE\) can't be"
-    ):
-        publish(nowhere)
-    (tmp_path / "sent").write_text("x", encoding="utf-8")
-    with pytest.raises(ArtifactStoreError, match="written: .* the next command publishes the rest"):
-        store_at(nowhere.artifact_store).upload("a", tmp_path / "sent")
+    for place in (tmp_path / "nowhere", tmp_path / "a file"):
+        nowhere = replace(home, artifact_store=str(place))
+        with pytest.raises(ArtifactStoreError, match="no directory: make it, or mount its drive"):
+            publish_all(nowhere)
+        service = fetcher(nowhere)
+        service.look()
+        assert service.state.trouble
+    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(ArtifactStoreError, match="it has to be gs://BUCKET/PATH"):
         open_store("s3://bucket")
     assert open_store("") is None
+
+
+def test_what_is_gone_is_trouble_and_what_is_lost_is_published_again(home: Settings) -> None:
+    publish_all(home)
+    service = fetcher(home)
+    service.look()
+    store = Path(home.artifact_store)
+    (lost, *_) = store.glob("bundles/*/words.json")
+    lost.unlink()
+    assert publish_all(home) and lost.exists() and not publish_all(home)
+    (store / CURRENT).unlink()
+    for one in (service, fetcher(home)):
+        one.look()
+        assert "any more" in str(one.state.trouble)
+    assert contents(fetched(home)) == contents(home)
+
+
+def test_what_a_power_cut_took_is_fetched_again(home: Settings) -> None:
+    publish_all(home)
+    fetcher(home).look()
+    for file in (
+        fetched(home).current_bundle / "words.json",
+        next(fetched(home).new_deals_dir.iterdir()),
+        fetched(home).review_queue_path,
+    ):
+        file.write_bytes(b"")
+    fetcher(home).look()
+    assert contents(fetched(home)) == contents(home)
+
+
+def test_new_deals_of_the_same_name_are_fetched_anew(home: Settings) -> None:
+    publish_all(home)
+    service = fetcher(home)
+    service.look()
+    (file,) = home.new_deals_dir.iterdir()
+    write(file, "the same deals, and earlier ones")
+    publish_all(home)
+    service.look()
+    assert contents(fetched(home)) == contents(home)
+
+
+def test_old_bundles_go_when_the_new_one_has_come(home: Settings) -> None:
+    service = fetcher(home)
+    for _ in range(3):
+        publish_all(home)
+        service.look()
+        # The one before may be what answers for a moment yet.
+        assert len(list(fetched(home).bundles_dir.iterdir())) <= 3
+        service.look()
+        assert len(list(fetched(home).bundles_dir.iterdir())) == 2
+        write_anew(home)
+        document = json.loads((home.current_bundle / MANIFEST).read_text(encoding="utf-8"))
+        write(home.current_bundle / MANIFEST, json.dumps({**document, "created_at": str(_)}))
+
+
+def test_what_fails_is_not_fetched_all_the_time(home: Settings) -> None:
+    publish_all(home)
+    (damaged,) = Path(home.artifact_store).glob("bundles/*/words.json")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[::-1])
+    store = store_at(home.artifact_store)
+    downloads = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            if name == "download":
+                downloads.append(name)
+            return getattr(store, name)
+
+    service = fetcher(home, Counting(), again_after=3600)
+    service.look()
+    tried = len(downloads)
+    for _ in range(3):
+        service.look()
+    assert len(downloads) == tried > 5 and service.state.trouble
+    # What is whole of it is not fetched again.
+    damaged.write_bytes(content)
+    fetcher(home, Counting()).look()
+    assert contents(fetched(home)) == contents(home)
+    assert len(downloads) == tried + 1 + len(list(home.new_deals_dir.iterdir())) + 1
+
+
+def test_two_services_of_one_home_do_not_disturb_each_other(home: Settings) -> None:
+    publish_all(home)
+    fetched(home).home.mkdir()
+    service = fetcher(home)
+    with FileLock(fetched(home).home / "fetch.lock"):
+        service.look()
+        assert service.state.bundle is None and service.state.trouble is None
+    service.look()
+    assert contents(fetched(home)) == contents(home)
 
 
 def test_a_service_on_another_machine_follows(
@@ -326,11 +452,11 @@ def test_a_service_on_another_machine_follows(
     elsewhere = Settings(tmp_path / "elsewhere", PROJECT)
     elsewhere.home.mkdir()
     environment = {"ONEDEAL_ARTIFACT_STORE": home.artifact_store}
-    publish(home)
+    publish_all(home)
     with serve(elsewhere, environment) as server:
         assert server.match({**deals[0], "deal_id": "new"})["matches"]
         write_bundle_anew(home)
-        publish(home)
+        publish_all(home)
         name = json.loads((Path(home.artifact_store) / CURRENT).read_text("utf-8"))["bundle"]
         deadline = time.monotonic() + 60
         while server.events("artifacts")[-1]["bundle"] != name:
