@@ -38,6 +38,10 @@ from flows.warehouse import open_warehouse
 CURRENT = "current.json"
 SCHEME = "gs://"
 FORMAT_VERSION = 1
+ROLES = {
+    "read": " The account needs roles/storage.objectViewer on the bucket.",
+    "written": " The account needs roles/storage.objectUser on the bucket.",
+}
 _DIGEST = r"[0-9a-f]{16}"
 _BUNDLE = re.compile(rf"bundles/\w+-{_DIGEST}")
 _NEW_DEALS = re.compile(rf"new_deals/\d{{8}}t\d{{12}}-{_DIGEST}\.parquet")
@@ -193,8 +197,10 @@ def parse_published(text: str) -> Published:
         # They become paths of whoever fetches them.
         odd = [name for form, name in named if not form.fullmatch(name)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        told = f"{CURRENT} of the artifact store can't be read: {error}"
-        raise ArtifactStoreError(told) from error
+        raise ArtifactStoreError(
+            f"{CURRENT} of the artifact store can't be read ({error}). Is it another program's? If "
+            "not, remove it, and `onedeal score` publishes anew."
+        ) from error
     if odd:
         raise ArtifactStoreError(f"{CURRENT} of the artifact store names {odd}.")
     return found
@@ -242,7 +248,7 @@ class DirectoryStore:
 
     def read(self, name: str) -> str | None:
         """A text; None where there is no such file."""
-        with self._reading():
+        with self._told("read"):
             try:
                 return (self._root / name).read_text(encoding="utf-8")
             except FileNotFoundError:
@@ -250,12 +256,12 @@ class DirectoryStore:
 
     def write(self, name: str, text: str) -> None:
         """Write a text, in one step."""
-        with self._writing():
+        with self._told("written"):
             write_whole(self._root / name, text)
 
     def names(self) -> set[str]:
         """All files."""
-        with self._reading():
+        with self._told("read"):
             found = (path for path in self._root.rglob("*") if path.is_file())
             return {path.relative_to(self._root).as_posix() for path in found}
 
@@ -263,7 +269,7 @@ class DirectoryStore:
         """Write a file that is whole or not there."""
         target = self._root / name
         aside = target.with_name(f"{UNFINISHED}{target.name}")
-        with self._writing():
+        with self._told("written"):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, aside)
             sync(aside)
@@ -271,28 +277,18 @@ class DirectoryStore:
 
     def download(self, name: str, path: Path) -> None:
         """Read a file."""
-        with self._reading():
+        with self._told("read"):
             shutil.copyfile(self._root / name, path)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there, and the directories that it leaves empty."""
         path = self._root / name
-        with self._writing():
+        with self._told("written"):
             path.unlink(missing_ok=True)
             for directory in path.parents:
                 if directory == self._root or any(directory.iterdir()):
                     return
                 directory.rmdir()
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._told("read"):
-            yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._told("written"):
-            yield
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -302,9 +298,8 @@ class DirectoryStore:
             raise ArtifactStoreError(f"{place} is no directory: make it, or mount its drive.")
         try:
             yield
-        except OSError as error:
-            why = error.strerror or error
-            raise ArtifactStoreError(f"{place} can't be {what}: {why}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactStoreError(f"{place} can't be {what}: {error}.") from error
 
 
 class BucketStore:
@@ -314,7 +309,7 @@ class BucketStore:
         self._address = address.rstrip("/")
         bucket, _, prefix = self._address.removeprefix(SCHEME).partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        with self._reading():
+        with self._told("read"):
             from google.cloud import storage
 
             # A person's own sign-in names no project.
@@ -325,7 +320,7 @@ class BucketStore:
         """A text; None where there is no such file."""
         from google.api_core.exceptions import NotFound
 
-        with self._reading():
+        with self._told("read"):
             try:
                 # Whoever waits for it asks again.
                 found: bytes = self._blob(name).download_as_bytes(
@@ -339,45 +334,35 @@ class BucketStore:
 
     def write(self, name: str, text: str) -> None:
         """Write a text, in one step."""
-        with self._writing():
+        with self._told("written"):
             self._blob(name).upload_from_string(text, retry=_retry())
 
     def names(self) -> set[str]:
         """All files."""
-        with self._reading():
+        with self._told("read"):
             found = self._bucket.list_blobs(prefix=self._prefix)
             return {blob.name.removeprefix(self._prefix) for blob in found}
 
     def upload(self, name: str, path: Path) -> None:
         """Write a file that is whole or not there."""
-        with self._writing():
+        with self._told("written"):
             self._blob(name).upload_from_filename(str(path), retry=_retry())
 
     def download(self, name: str, path: Path) -> None:
         """Read a file."""
-        with self._reading():
+        with self._told("read"):
             self._blob(name).download_to_filename(str(path))
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with self._writing():
+        with self._told("written"):
             self._bucket.delete_blobs([self._blob(name)], on_error=lambda blob: None)
 
     def _blob(self, name: str) -> Any:
         return self._bucket.blob(self._prefix + name)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._told("read", "objectViewer"):
-            yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._told("written", "objectUser"):
-            yield
-
-    @contextmanager
-    def _told(self, what: str, role: str) -> Iterator[None]:
+    def _told(self, what: str) -> Iterator[None]:
         try:
             yield
         except ImportError as error:
@@ -388,11 +373,9 @@ class BucketStore:
         # Google's client raises errors of several libraries: of requests, of its own, of sign-in.
         except Exception as error:
             kind, told = type(error).__name__, str(error).strip().split("\n")[0][:300]
-            allowed = (
-                f" The account needs roles/storage.{role} on it." if kind == "Forbidden" else ""
-            )
+            needs = ROLES[what] if kind == "Forbidden" else ""
             raise ArtifactStoreError(
-                f"The artifact store {self._address} can't be {what} ({kind}: {told}).{allowed}"
+                f"The artifact store {self._address} can't be {what} ({kind}: {told}).{needs}"
             ) from error
 
 

@@ -86,6 +86,7 @@ class Fetcher:
         self._failed: str | None = None
         self._tried_at = float("-inf")
         self._files: dict[Path, str] = {}
+        self._is_tidy = True
         self._state = FetchState()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="artifacts", daemon=True)
@@ -113,13 +114,14 @@ class Fetcher:
                 raise ArtifactStoreError("Nothing is published in the artifact store any more.")
             if text is None or text == self._fetched:
                 self._set(replace(self._state, trouble=None, trouble_since=None))
-                self._remove_old_bundles()
+                self._is_tidy = self._is_tidy or self._alone(self._remove_old_bundles)
                 return
             if text == self._failed and time.monotonic() - self._tried_at < self._again_after:
                 return
             self._failed, self._tried_at = text, time.monotonic()
             published = parse_published(text)
-            if not self._fetch_alone(published):
+            if not self._alone(self._fetch, published):
+                self._failed = None
                 return
         except Exception as error:  # Whatever it is, what was fetched before goes on serving.
             known = isinstance(error, OnedealError | OSError)
@@ -127,7 +129,7 @@ class Fetcher:
             since = self._state.trouble_since or utc_now()
             self._set(replace(self._state, trouble=told, trouble_since=since))
             return
-        self._fetched, self._failed = text, None
+        self._fetched, self._failed, self._is_tidy = text, None, False
         self._set(FetchState(published.bundle))
 
     def _watch(self) -> None:
@@ -135,17 +137,16 @@ class Fetcher:
         while not self._ending.wait(self._every):
             self.look()
 
-    def _fetch_alone(self, published: Published) -> bool:
-        """Fetch it, unless another service of this home is at it: False then."""
+    def _alone(self, action: Callable[..., None], *args: object) -> bool:
+        """Do it, unless another service of this home is at work there: False then."""
         self._home.home.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._home.home / "fetch.lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            self._failed = None
             return False
         try:
-            self._fetch(published)
+            action(*args)
         finally:
             lock.release()
         return True
