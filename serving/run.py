@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,7 +21,6 @@ from fastapi import FastAPI
 from flows.artifact_store import open_store
 from flows.settings import Settings
 from flows.vertex import open_vertex
-from flows.warehouse import utc_now
 from serving.access import Access
 from serving.app import create_app
 from serving.artifacts import Fetcher, FetchState, fetch_bundle
@@ -260,8 +259,8 @@ class Parts:
 
 
 def _seconds_since(moment: datetime | None) -> float:
-    """Of a time in UTC; 0 without one."""
-    return (utc_now() - moment).total_seconds() if moment else 0.0
+    """Of a time in UTC, with its zone or without; 0 without a time."""
+    return (datetime.now(UTC) - moment.replace(tzinfo=UTC)).total_seconds() if moment else 0.0
 
 
 def _log_artifacts(state: FetchState) -> None:
