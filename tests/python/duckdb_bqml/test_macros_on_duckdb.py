@@ -1,5 +1,7 @@
 """The ml_ macros on DuckDB: rows, names and types of what they give."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
