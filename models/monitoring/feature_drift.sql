@@ -7,7 +7,8 @@
 {#- On either side of the mean, each half a standard deviation wide; the last one holds what lies beyond. -#}
 {%- set bins = 6 -%}
 {#- Of so many deals at the least the pairs of either kind have to be: pairs are sampled by their first deal, and those
-    of one deal are alike. With the pairs of 100 deals out of the same distribution chance reaches 0.08. -#}
+    of one deal are alike. Of generated deals out of the same distribution, the pairs of 100 diverged by 0.07 at the
+    most in 300 draws, those of 50 by 0.12. -#}
 {%- set fewest_deals = 100 -%}
 {#- Of either kind, about so many at the most: a share of a bin has a standard error of 0.4 % of all pairs then. -#}
 {%- set most_pairs = 20000 -%}
