@@ -247,26 +247,25 @@ def read_bundle(path: Path, *, thorough: bool = True) -> BundleInfo:
     """
     info = read_manifest(path)
     for name, expected in info.files.items():
-        file = path / name
-        if not file.is_file():
-            raise BundleError(f"The bundle {path} is incomplete: {name} is missing.")
-        if file.stat().st_size != expected["bytes"]:
-            raise BundleError(
-                f"The bundle {path} is damaged: {name} has {file.stat().st_size} bytes "
-                f"instead of {expected['bytes']}."
-            )
-        if thorough and _sha256(file) != expected["sha256"]:
-            raise BundleError(f"The bundle {path} is damaged: {name} has other content.")
+        fault = file_fault(path, name, expected, thorough=thorough)
+        if fault:
+            raise BundleError(f"The bundle {path} is {fault}.")
     return info
 
 
-def is_file_of(file: Path, expected: Mapping[str, Any]) -> bool:
-    """Whether a file is there, with the size and the checksum that a manifest tells."""
-    return (
-        file.is_file()
-        and file.stat().st_size == expected["bytes"]
-        and _sha256(file) == expected["sha256"]
-    )
+def file_fault(
+    path: Path, name: str, expected: Mapping[str, Any], *, thorough: bool = True
+) -> str | None:
+    """What is wrong with a file of a bundle, by what its manifest tells; None where it is right."""
+    file = path / name
+    if not file.is_file():
+        return f"incomplete: {name} is missing"
+    found = file.stat().st_size
+    if found != expected["bytes"]:
+        return f"damaged: {name} has {found} bytes instead of {expected['bytes']}"
+    if thorough and _sha256(file) != expected["sha256"]:
+        return f"damaged: {name} has other content"
+    return None
 
 
 def bundle_path(settings: Settings, model_version: str) -> Path:

@@ -33,7 +33,7 @@ from flows.bundle import (
     UNFINISHED,
     bundle_path,
     current_version,
-    is_file_of,
+    file_fault,
     read_bundle,
     read_manifest,
     remove_bundle,
@@ -240,6 +240,6 @@ def _download(store: Store, prefix: str, path: Path, place: str) -> None:
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()):
             raise BundleError(f"The bundle names {name!r}, which would be written elsewhere.")
-        if not is_file_of(file, expected):
+        if file_fault(path, name, expected):
             file.parent.mkdir(parents=True, exist_ok=True)
             store.download(prefix + name, file)
