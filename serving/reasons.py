@@ -4,7 +4,8 @@ A model says what each feature adds to the log-odds: a logistic regression its w
 distance from the mean, trees their Shapley values. Features that compare one aspect of two deals,
 such as their names, tell much of the same, and a model may well set one against the other: so a
 reason is an aspect, with the sum of what its features add, in the words of the one that adds most
-in that direction. The words are those of the features' columns in dbt
+in that direction; where a value is missing that the feature compares, that is what is said of it,
+and not the feature's stand-in for it. The words are those of the features' columns in dbt
 (`models/features/_features__models.yml`), which a bundle carries along. The parts of the match
 weight, which a logistic regression reads too, are told as the match weight. A Fellegi-Sunter model
 adds up the weights of its comparisons, whose levels have words of their own.
@@ -143,6 +144,8 @@ class Reasons:
             for aspect in np.argsort(-np.abs(sums), kind="stable")[:LOOKED_AT].tolist():
                 places = self._aspects[aspect]
                 place = places[int(np.argmax(row[places] * np.sign(sums[aspect])))]
+                if values[of_value[self._missing[place]]] == 1:
+                    place = self._missing[place]
                 text = self.phrases[told[place]].text(values[of_value[place]])
                 found.append(Reason(told[place], text, float(sums[aspect])))
             reasons.append(_weightiest(found))
@@ -156,6 +159,13 @@ class Reasons:
         for row, name in enumerate(self.info.features):
             shares[row, told.index(told_as(name))] = 1
         return told, shares
+
+    @cached_property
+    def _missing(self) -> list[int]:
+        """Of each feature that is told, the place of its field's flag `..._missing`, or its own."""
+        told, _ = self._told
+        flags = [f"{name.partition('_')[0]}_missing" for name in told]
+        return [told.index(flag) if flag in told else place for place, flag in enumerate(flags)]
 
     @cached_property
     def _aspects(self) -> list[list[int]]:

@@ -182,6 +182,25 @@ def test_every_feature_is_of_an_aspect_that_a_reader_knows(stages: Path) -> None
     }
 
 
+def test_nothing_is_said_of_a_value_that_is_missing() -> None:
+    """A feature has a stand-in for it, such as 100 days, which nobody would find in the deals."""
+    weights = {"close_gap_days": -0.01, "close_missing": -0.1, "amount_ratio": 1.0}
+    phrases = {
+        "close_gap_days": Phrase("close dates {value} days apart", ""),
+        "close_missing": Phrase("no close date on a side", "both close dates are given"),
+        "amount_ratio": Phrase("amount differs by {rest} %", ""),
+    }
+    amount = Reason("amount_ratio", "amount differs by 0 %", 1.0)
+    assert reasons_by(weights, phrases, [100, 1, 1]) == (
+        Reason("close_missing", "no close date on a side", -1.1),
+        amount,
+    )
+    assert reasons_by(weights, phrases, [200, 0, 1]) == (
+        Reason("close_gap_days", "close dates 200 days apart", -2.0),
+        amount,
+    )
+
+
 def test_what_only_denies_something_stands_behind_what_says_something() -> None:
     weights = {"stage_conflict": -3.0, "domain_equal": 2.0, "owner_equal": 1.0}
     phrases = {
