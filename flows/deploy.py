@@ -47,7 +47,10 @@ CHAMPION_WEIGHTS = "deal_duplicate_champion_weights"
 KEPT_VERSIONS = 5
 """Versions the gate decided on last, whose model and bundle are kept."""
 
-INFERENCE = ("path:models/inference",)
+PREDICTION_VIEWS = ("prediction_daily", "live_performance")
+# On BigQuery, each of their tests would read the whole prediction log.
+TESTS_OF_VIEWS = tuple(f"{view}+1,resource_type:test" for view in PREDICTION_VIEWS)
+INFERENCE = ("path:models/inference", *PREDICTION_VIEWS)
 
 
 @dataclass(frozen=True)
@@ -311,7 +314,7 @@ def score_pairs(settings: Settings, dbt: Dbt) -> None:
         crowned = ledger.champion(ledger.read(warehouse))
     # The note is taken away first and written last: without it, the next run scores again.
     forget_scores(settings)
-    dbt.build("score all pairs", INFERENCE)
+    dbt.build("score all pairs", INFERENCE, exclude=TESTS_OF_VIEWS)
     with open_warehouse(settings) as warehouse:
         queue = warehouse.arrow(f"select * from {warehouse.name('review_queue')} order by rank")
     write_table_whole(settings.review_queue_path, queue)
