@@ -213,7 +213,10 @@ def retrain(
     ] = False,
     if_fresh: Annotated[
         bool,
-        typer.Option("--if-fresh", help="For schedulers: exit 0 where there is nothing to do."),
+        typer.Option(
+            "--if-fresh",
+            help="For schedulers: exit 0 where nothing is trained, as where the deals are stale.",
+        ),
     ] = False,
     target: Target = None,
 ) -> None:
@@ -221,9 +224,9 @@ def retrain(
 
     Three candidates are made, one of which needs no labels. The best one and the champion are
     judged on the same labelled pairs; a gate promotes the candidate only if it is better with
-    confidence, and says why. Then all pairs are scored, duplicates grouped, and a report is
-    written. Where no deal and no label came since the last decision, nothing is trained. A run that
-    was killed is finished by the next.
+    confidence, or no worse and taught by many more labels, and says why. Then all pairs are scored,
+    duplicates grouped, and a report is written. Where no deal and no label came since the last
+    decision, nothing is trained. A run that was killed is finished by the next.
 
     Example: `onedeal retrain --if-fresh`
     """
@@ -488,7 +491,7 @@ def promote(
 
 @app.command(epilog="Exit codes: 0 done; 5 another command is at work; 1 failed.")
 def demo(target: Target = None) -> None:
-    """Show the whole loop on generated deals, in about two minutes.
+    """Show the whole loop on generated deals, in about a minute.
 
     Three days: the first champion; new deals and verdicts, and a candidate against it; a day with
     nothing new. It works in a directory of its own, and says where to look next.

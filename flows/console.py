@@ -135,11 +135,7 @@ class Output:
         self._repaired(result.repaired)
         candidate = result.candidate
         if candidate is None:
-            title = {
-                "not_fresh": "Nothing was trained: not fresh.",
-                "not_trainable": "Nothing was trained: not enough labels.",
-            }[result.outcome]
-            self.say(title, "bold")
+            self.say("Nothing was trained.", "bold")
             self.lines(result.reasons)
             self.say(f"Champion: {result.champion or 'none yet'}")
             return

@@ -169,10 +169,11 @@ def _wrong_rows(settings: Settings, read: LabelledPairs) -> list[str]:
 
 
 def _refusal(labels: Path, problems: Sequence[str]) -> str:
-    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
-    listed = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
-    rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
-    return f"{labels}: {rows} can't be used, so nothing was evaluated{more}:\n{listed}"
+    listed = [f"  {problem}" for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        listed.append(f"  ... and {len(problems) - _SHOWN:,} more")
+    rows = "1 row" if len(problems) == 1 else f"{len(problems):,} rows"
+    return "\n".join([f"{labels}: {rows} can't be used, so nothing was evaluated:", *listed])
 
 
 def _writable(labels: Path, out: Path) -> Path:

@@ -178,6 +178,12 @@ def choose(file: str, header: Sequence[str], kind: str, contract: Table) -> Mapp
         raise InputRejected(
             f"{file}: several mappings fit ({names}). Say which one with --mapping."
         )
+    positions = _positions(header)
+    for other, required in REQUIRED.items():
+        if other != kind and all(_folded(name) in positions for name in required):
+            raise InputRejected(
+                f"{file}: these are {other}, not {kind}. `onedeal ingest {other} FILE` reads them."
+            )
     nearest = max(candidates, key=lambda mapping: _fit(mapping, header))
     raise InputRejected(
         f"{file}: no mapping fits its columns. The nearest is {nearest.name}: "

@@ -365,7 +365,7 @@ def _shown(text: str) -> str:
 
 @dataclass(frozen=True)
 class ValueOptions:
-    """How an export writes its values. See docs/ingest.md, "Options"."""
+    """How an export writes its values. See docs/ingest.md, "Mappings"."""
 
     date_order: str = "mdy"
     decimal: str | None = None

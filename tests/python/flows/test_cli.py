@@ -180,7 +180,7 @@ def test_evaluate_measures_pairs_that_no_rule_finds(home_at: HomeAt, tmp_path: P
     labels.write_text(text, encoding="cp1252")
     refused = onedeal(settings, "evaluate", labels, "--mapping", mapping, "--split", "test")
     assert refused.returncode == 4
-    assert "1 row can't be used" in refused.stderr
+    assert "1 row can't be used, so nothing was evaluated:\n" in refused.stderr
     assert "line 4: deal_id_a: no deal 'müller' was ingested" in refused.stderr
 
 

@@ -73,6 +73,13 @@ def test_no_mapping_fits() -> None:
         choose("x.csv", ["Id", "Name", "Email"], "deals", DEALS)
 
 
+def test_a_file_of_the_other_kind_is_recognised() -> None:
+    with pytest.raises(InputRejected, match=r"these are labels, not deals. `onedeal ingest labels"):
+        choose("x.csv", ["Deal_ID_A", "deal_id_b", "is_duplicate", "split"], "deals", DEALS)
+    with pytest.raises(InputRejected, match=r"these are deals, not labels. `onedeal ingest deals"):
+        choose("x.csv", ["deal_id", "deal_name", "amount"], "labels", LABELS)
+
+
 def test_every_shipped_mapping_is_valid_and_has_its_file_name() -> None:
     for path in SHIPPED_DIR.glob("*.yml"):
         kind, table = ("labels", LABELS) if path.stem == "labels" else ("deals", DEALS)
