@@ -61,14 +61,14 @@
 {# The criteria of `survivor_rule` in its order, each a mapping as above and its name. #}
 {% macro survivor_rule() %}
     {% set known = survivor_criteria() %}
-    {% set rule = [] %}
-    {% if var('survivor_rule') is string or not var('survivor_rule') %}
+    {% set rule, named = [], var('survivor_rule') %}
+    {% if named is string or named is mapping or named is not sequence or not named %}
         {{ exceptions.raise_compiler_error(
-            "The variable survivor_rule is " ~ (var('survivor_rule') or 'empty') ~ "; it must be a list of some of: "
+            "The variable survivor_rule is " ~ (named or 'empty') ~ "; it must be a list of some of: "
             ~ known | join(', ') ~ "."
         ) }}
     {% endif %}
-    {% for name in var('survivor_rule') %}
+    {% for name in named %}
         {% if name not in known %}
             {{ exceptions.raise_compiler_error(
                 "The variable survivor_rule names " ~ name ~ ", which is no criterion. Name some of: "

@@ -51,9 +51,9 @@
 {% macro block_cap_of(rule) -%}
     case {{ rule }}
         {%- for entry in blocking_rules() if entry.cap is defined %}
-        when '{{ entry.name }}' then {{ [entry.cap, var('block_cap')] | min }}
+        when '{{ entry.name }}' then {{ [entry.cap, checked_var('block_cap')] | min }}
         {%- endfor %}
-        else {{ var('block_cap') }}
+        else {{ checked_var('block_cap') }}
     end
 {%- endmacro %}
 
@@ -181,12 +181,12 @@
             when l.contact_text <> r.contact_text then -1
             else 0
         end
-        >= {{ var('screen_points') }}
+        >= {{ checked_var('screen_points') }}
 {%- endmacro %}
 
 {# Whether the deals `l` and `r` were created close enough; an unknown date is no reason against. #}
 {% macro within_block_window() -%}
-    coalesce(abs(l.created_day - r.created_day) <= {{ var('block_window_days') }}, true)
+    coalesce(abs(l.created_day - r.created_day) <= {{ checked_var('block_window_days') }}, true)
 {%- endmacro %}
 
 {# From 2 to -2, by the share of the words of the side with fewer, in full quarters. #}

@@ -25,7 +25,7 @@
 {% macro bigquery__latest_change(relation) -%}
     select
         cast(
-            timestamp_sub(max(changed_at), interval {{ var('late_commit_minutes') }} minute) as string
+            timestamp_sub(max(changed_at), interval {{ checked_var('late_commit_minutes') }} minute) as string
         ) as latest_change
     from {{ relation }}
 {%- endmacro %}

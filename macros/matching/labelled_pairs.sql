@@ -4,7 +4,7 @@
    one come in with the share: they weigh 1 / share, so that the set is as hard as what it was drawn from
    (Horvitz-Thompson). #}
 {% macro labelled_pairs(split) -%}
-    {%- set validation_share = var('split_group_validation_share') -%}
+    {%- set validation_share = checked_var('split_group_validation_share') -%}
     {%- set share = {
         'training': 1 - validation_share,
         'validation': validation_share,

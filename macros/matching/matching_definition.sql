@@ -10,7 +10,7 @@
             token_weight('deals', 'deals_with_word'),
             neighbourhood_key(),
             variant_levels('deals', 'words'),
-            var('neighbour_sample_size'),
+            checked_var('neighbour_sample_size'),
         ],
         'blocking rules': [deal_block_keys('deals'), block_cap_of('rule'), pairing_keys('keys', 'blocks')],
         'screen': [passes_screen()],

@@ -84,7 +84,7 @@ counted as (
 
 replicates as (
 
-    select number - 1 as replicate from {{ integers(var('bootstrap_replicates') + 1) }}
+    select number - 1 as replicate from {{ integers(checked_var('bootstrap_replicates') + 1) }}
 
 ),
 

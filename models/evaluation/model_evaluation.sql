@@ -122,7 +122,7 @@ final as (
         calibration.calibration_error,
         calibration.calibration_error_by_chance,
         -- Where labels are a fair sample of the pairs to be judged, the others do not matter.
-        case when '{{ var('threshold_basis') }}' = 'candidate_pairs' then coalesce(unjudged.predicted, 0) end
+        case when '{{ checked_var('threshold_basis') }}' = 'candidate_pairs' then coalesce(unjudged.predicted, 0) end
             as n_predicted_unjudged,
         at_threshold.true_positives / nullif(at_threshold.predicted, 0) as precision,
         at_threshold.true_positives / nullif(at_threshold.positives, 0) as recall,

@@ -20,13 +20,7 @@
 -- from either, and are many more than those of the validation set: the threshold is chosen on both. With few
 -- labels, it is chosen on the folds of `cross_validated_predictions` as well.
 {%- set champion = champion_model() %}
-{%- set bases = ['candidate_pairs', 'labelled_pairs'] %}
-{%- if var('threshold_basis') not in bases %}
-    {{ exceptions.raise_compiler_error(
-        "The variable threshold_basis is " ~ var('threshold_basis') ~ "; it must be one of " ~ bases | join(', ') ~ "."
-    ) }}
-{%- endif %}
-{%- set share = var('split_group_validation_share') %}
+{%- set share = checked_var('split_group_validation_share') %}
 {#- Of thresholds that are equally good the highest counts; so it does where no labelled pair reaches any. -#}
 {%- set highest_threshold = '1 / (1 + exp(-6))' %}
 
@@ -138,7 +132,7 @@ label_sources as (
 
     select
         count(case when label_source = 'review' then 1 end) > 0.9 * count(*)
-        and '{{ var('threshold_basis') }}' = 'candidate_pairs' as are_asked_for
+        and '{{ checked_var('threshold_basis') }}' = 'candidate_pairs' as are_asked_for
 
     from {{ ref('stg_crm__deal_labels') }}
 
@@ -196,10 +190,10 @@ duplicates_in_sample as (
     from labelled_on_grid
 
     where
-        positives >= {{ var('threshold_positives') }}
-        and true_positives >= greatest({{ var('threshold_positives') }} / 3, 0.2 * positives)
-        and reaching >= {{ var('threshold_positives') }}
-        and '{{ var('threshold_basis') }}' = 'candidate_pairs'
+        positives >= {{ checked_var('threshold_positives') }}
+        and true_positives >= greatest({{ checked_var('threshold_positives') }} / 3, 0.2 * positives)
+        and reaching >= {{ checked_var('threshold_positives') }}
+        and '{{ checked_var('threshold_basis') }}' = 'candidate_pairs'
 
 ),
 
@@ -294,7 +288,7 @@ thresholds as (
         max(counted.n_pairs) as n_pairs,
         max(counted.n_positives) as n_positives,
         {{ average_precision() }} as average_precision,
-        coalesce(max(case when curve.precision >= {{ var('evaluated_precision') }} then curve.recall end), 0)
+        coalesce(max(case when curve.precision >= {{ checked_var('evaluated_precision') }} then curve.recall end), 0)
             as recall_at_precision
 
     from curve

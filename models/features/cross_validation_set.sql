@@ -32,8 +32,8 @@ folds as (
             case
                 when split = 'validation' then 0
                 else 1 + floor(
-                        ({{ unit_hash('label_group_id') }} - {{ var('validation_share') }})
-                        / (1 - {{ var('validation_share') }}) * {{ cross_validation_folds() | length }}
+                        ({{ unit_hash('label_group_id') }} - {{ checked_var('validation_share') }})
+                        / (1 - {{ checked_var('validation_share') }}) * {{ cross_validation_folds() | length }}
                     )
             end
         ) as fold
@@ -80,7 +80,7 @@ final as (
     cross join held_out
     cross join torn_apart
 
-    where held_out.duplicates < {{ var('cross_validation_positives') }} and torn_apart.deals = 0
+    where held_out.duplicates < {{ checked_var('cross_validation_positives') }} and torn_apart.deals = 0
 
 )
 

@@ -33,10 +33,10 @@ grouped as (
         components.node as deal_id,
         deals.created_at,
         case
-            when components.component_size <= {{ var('label_group_cap') }} then components.component
+            when components.component_size <= {{ checked_var('label_group_cap') }} then components.component
             else coalesce(duplicate_components.component, components.node)
         end as component,
-        components.component_size > {{ var('label_group_cap') }} as is_split
+        components.component_size > {{ checked_var('label_group_cap') }} as is_split
 
     from components
     inner join deals on components.node = deals.deal_id
@@ -69,8 +69,8 @@ final as (
             when
                 {{ unit_hash('label_group_id') }}
                 < case
-                    when is_split then {{ var('split_group_validation_share') }}
-                    else {{ var('validation_share') }}
+                    when is_split then {{ checked_var('split_group_validation_share') }}
+                    else {{ checked_var('validation_share') }}
                 end
                 then 'validation'
             else 'training'

@@ -33,4 +33,4 @@ select * from final
 
 -- For what CREATE MODEL costs, as `training_features`.
 order by md5(pair_id)
-limit {{ var('training_rows_cap') }}
+limit {{ checked_var('training_rows_cap') }}

@@ -27,7 +27,7 @@ final as (
     select
         coalesce(predictions.deal_id_a, labels.deal_id_a) as node_a,
         coalesce(predictions.deal_id_b, labels.deal_id_b) as node_b,
-        predictions.probability / greatest(predictions.threshold, {{ var('group_threshold') }}) as evidence,
+        predictions.probability / greatest(predictions.threshold, {{ checked_var('group_threshold') }}) as evidence,
         coalesce(labels.is_duplicate, false) as must_join,
         coalesce(not labels.is_duplicate, false) as must_part
 

@@ -106,7 +106,7 @@ random_pairs as (
     from unlabelled
 
     order by {{ unit_hash('pair_id') }} asc, pair_id asc
-    limit {{ [1, (0.2 * var('review_queue_size')) | int] | max }}
+    limit {{ [1, (0.2 * checked_var('review_queue_size')) | int] | max }}
 
 ),
 
@@ -220,7 +220,7 @@ final as (
     inner join {{ ref('stg_crm__deals') }} as deals_a on unlabelled.deal_id_a = deals_a.deal_id
     inner join {{ ref('stg_crm__deals') }} as deals_b on unlabelled.deal_id_b = deals_b.deal_id
 
-    where queued.rank <= {{ var('review_queue_size') }}
+    where queued.rank <= {{ checked_var('review_queue_size') }}
 
 )
 

@@ -175,7 +175,7 @@ final as (
         case
             when diverging.divergence is not null then greatest(0, least(1, diverging.divergence))
         end as divergence,
-        case when judged.is_told then diverging.divergence >= {{ var('drift_threshold') }} end as is_drifted
+        case when judged.is_told then diverging.divergence >= {{ checked_var('drift_threshold') }} end as is_drifted
 
     from described
     cross join judged

@@ -43,7 +43,7 @@ sure as (
 
     from weighed
 
-    where abs(match_weight) >= {{ var('pseudo_label_weight') }}
+    where abs(match_weight) >= {{ checked_var('pseudo_label_weight') }}
 
 ),
 
@@ -79,7 +79,7 @@ final as (
     cross join kinds
 
     where
-        drawn.place <= {{ var('pseudo_labels') }}
+        drawn.place <= {{ checked_var('pseudo_labels') }}
         and kinds.kinds = 2
 
 )

@@ -36,7 +36,7 @@ sampled_deals as (
     from deals
     cross join counted
 
-    where {{ unit_hash('deals.deal_id') }} * counted.pairs < {{ var('threshold_sample_size') }}
+    where {{ unit_hash('deals.deal_id') }} * counted.pairs < {{ checked_var('threshold_sample_size') }}
 
 ),
 

@@ -27,6 +27,7 @@ FOLDERS = (
     "materializations",
     "storage",
     "text",
+    "variables",
 )
 
 QUOTES = {"bigquery": "`", "duckdb": '"'}

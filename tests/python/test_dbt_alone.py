@@ -12,11 +12,38 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import yaml
 
 from flows.settings import Settings
 from tests.python.homes import PROJECT
 
 Dbt = Callable[..., subprocess.CompletedProcess[str]]
+
+# Another value of each variable. No model and no unit test may rest on those of the project.
+OTHER_VARIABLES = {
+    "block_cap": 700,
+    "block_window_days": 90,
+    "screen_points": -13,
+    "late_commit_minutes": 30,
+    "neighbour_sample_size": 50_000,
+    "validation_share": 0.3,
+    "split_group_validation_share": 0.2,
+    "label_group_cap": 150,
+    "training_rows_cap": 10_000,
+    "evaluated_precision": 0.9,
+    "group_threshold": 0.6,
+    "survivor_rule": ["largest_amount", "created_first"],
+    "threshold_basis": "labelled_pairs",
+    "threshold_sample_size": 10_000,
+    "threshold_positives": 20,
+    "unscreened_sample_size": 10_000,
+    "pseudo_labels": 40,
+    "pseudo_label_weight": 10,
+    "cross_validation_positives": 50,
+    "bootstrap_replicates": 100,
+    "drift_threshold": 0.2,
+    "review_queue_size": 50,
+}
 
 
 @pytest.fixture
@@ -78,6 +105,11 @@ def test_build_on_an_empty_warehouse(dbt: Dbt, tmp_path: Path) -> None:
 def test_build_trains_and_scores_without_the_flows(
     dbt: Dbt, tmp_path: Path, home_at: Callable[[str], Settings]
 ) -> None:
+    """By other variables than all the other tests have."""
+    project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
+    assert set(OTHER_VARIABLES) == set(project["vars"])
+    assert all(project["vars"][name] != value for name, value in OTHER_VARIABLES.items())
+    variables = ("--vars", json.dumps(OTHER_VARIABLES))
     flows = home_at("ready")
     with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
         connection.execute(f"attach '{flows.warehouse_path}' as flows (read_only)")
@@ -86,16 +118,16 @@ def test_build_trains_and_scores_without_the_flows(
             connection.execute(
                 f"create table onedeal_raw.{table} as from flows.onedeal_raw.{table}"
             )
-    built = dbt("build")
+    built = dbt("build", *variables)
     assert built.returncode == 0, built.stdout
     assert "WARN=0 ERROR=0 SKIP=0" in built.stdout
     versions = query(tmp_path, "select distinct model_version from onedeal.deal_predictions")
     assert versions in ([("dev_logistic",)], [("dev_boosted_tree",)])
     assert query(tmp_path, "select count(*) > 0 from onedeal.duplicate_groups") == [(True,)]
 
-    fresh = dbt("source", "freshness")
+    fresh = dbt("source", "freshness", *variables)
     assert fresh.returncode == 0, fresh.stdout
-    docs = dbt("docs", "generate")
+    docs = dbt("docs", "generate", *variables)
     assert docs.returncode == 0, docs.stdout
     manifest = json.loads((tmp_path / "target" / "manifest.json").read_text())
     above = {"exposure.onedeal.duplicate_deal_review"}

@@ -486,7 +486,7 @@ def test_an_unknown_criterion_is_refused_with_those_there_are() -> None:
         render("model__duplicate_groups")
 
 
-@pytest.mark.parametrize("rule", ["has_amount", []])
+@pytest.mark.parametrize("rule", ["has_amount", [], 5, {"has_amount": 1}])
 def test_a_survivor_rule_is_a_list(rule: object) -> None:
     render = macros("duckdb", variables={"survivor_rule": rule})
     with pytest.raises(CompilerError, match="must be a list of some of: has_amount, "):
