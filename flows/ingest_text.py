@@ -153,14 +153,18 @@ class Lines:
 
 def _encoding(start: bytes, declared: str | None) -> str:
     """The codec to read with: as declared, else as the byte order mark says, else UTF-8."""
-    if declared is not None:
-        # A mark is no part of the text, in UTF-8 either.
-        return "utf-8-sig" if codecs.lookup(declared).name == "utf-8" else declared
+    marked = "utf-8-sig"
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    return "utf-8-sig"
+        marked = "utf-32"
+    elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        marked = "utf-16"
+    if declared is None:
+        return marked
+    # A mark is no part of the text, and only the codecs without an order of bytes leave it out.
+    of_bytes = codecs.lookup(declared).name
+    if of_bytes == "utf-8":
+        return "utf-8-sig"
+    return marked if of_bytes in (f"{marked}-le", f"{marked}-be") else declared
 
 
 def _encoding_name(encoding: str) -> str:

@@ -23,6 +23,8 @@ from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR, arrow_type
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 1024 * 1024
+MAX_IDENTIFIER = 200
+"""Characters of a deal's identifier, here and in requests to the prediction service."""
 """The longest value that is taken; what is longer is a broken file, not a deal's description."""
 
 DEFAULT_MISSING = ("null", "(null)", "none", "nan", "NaN", "n/a", "#n/a", r"\n", "-", "--")
@@ -40,9 +42,10 @@ _COMMON_AMOUNT = re.compile(r"(-?)([$€£]?)(\d{1,3}(?:,\d{3})*\.\d\d)", re.ASC
 _NOT_DIGIT = re.compile(r"\D", re.ASCII)
 _DIGIT = re.compile(r"\d", re.ASCII)
 _SIGNS = re.compile(r"[-+ ]")
-_SCIENTIFIC = re.compile(r"[+-]?\d{1,15}(\.\d{1,17})?[eE][+-]?\d{1,2}", re.ASCII)
+_SCIENTIFIC = re.compile(r"[+-]?\d{1,15}(\.\d{1,17})?[eE][+-]?\d{1,5}", re.ASCII)
 _NUMBER = re.compile(r"[.,]?\d(?:[\d.,' ]*\d)?", re.ASCII)
-_AMBIGUOUS = re.compile(r"-?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
+# Some systems fill numbers up with zeros; a single one before the mark tells it for a decimal mark.
+_AMBIGUOUS = re.compile(r"-?([1-9]\d{0,2}|0\d+)[.,]\d{3}", re.ASCII)
 _CODE = re.compile(r"[A-Z]{3}", re.ASCII)
 _MAGNITUDE = re.compile(r"(k|m|mm|mn|mio|bn|b|t|thousand|million|billion)\b", re.IGNORECASE)
 
@@ -449,6 +452,10 @@ def _text_faults(cells: pa.Array, is_identifier: bool) -> dict[int, str]:
         pc.match_substring(cells, "\0"), lambda text: "holds a NUL character; the file is damaged"
     )
     if is_identifier:
+        blame(
+            pc.greater(pc.utf8_length(cells), MAX_IDENTIFIER),
+            lambda text: f"an identifier of {len(text):,} characters; at most {MAX_IDENTIFIER}",
+        )
         blame(
             pc.match_substring_regex(cells, r"\p{Cc}"),
             lambda text: f"{_shown(text)} holds a control character; an identifier has none",

@@ -10,13 +10,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from flows.ingest_values import MAX_IDENTIFIER
 from serving.access import basic_name
 from serving.answers import Reason
 from serving.guard import log
 from serving.problems import Problem
 from serving.review import QueueUnreadable, ReviewDesk, Turn
 from serving.review_page import ADDRESS, HEADERS, render
-from serving.schemas import ReviewForm, ReviewQuery, VerdictRequest, read
+from serving.schemas import ReviewForm, ReviewQuery, VerdictRequest, is_identifier, read
 from serving.service import Service
 
 MOST_FIELDS = 10
@@ -32,8 +33,9 @@ class ReviewRoutes:
 
     async def show(self, request: Request) -> Response:
         """The page with the next pair, or the one asked for."""
-        reviewer = _reviewer(request)
+        reviewer = ""
         try:
+            reviewer = _reviewer(request)
             asked = read(ReviewQuery, json.dumps(dict(request.query_params)).encode())
             turn = await self._service.on_disk(
                 lambda: self._desk.turn(
@@ -58,8 +60,9 @@ class ReviewRoutes:
 
     async def judge(self, request: Request) -> Response:
         """Keep a verdict, and go on to the next pair."""
-        reviewer = _reviewer(request)
+        reviewer = ""
         try:
+            reviewer = _reviewer(request)
             _refuse_other_sites(request.headers)
             form = _form(await request.body())
             verdict = {
@@ -79,9 +82,19 @@ class ReviewRoutes:
 
 
 def _reviewer(request: Request) -> str:
-    """The name that somebody logged in with; without one, that of the key."""
+    """The name that somebody logged in with; without one, that of the key.
+
+    Raises Problem (422) where it can't stand beside a verdict.
+    """
     client: str = request.state.client
-    return basic_name(request.headers.get("authorization", "")) or client
+    name = basic_name(request.headers.get("authorization", "")) or client
+    if not is_identifier(name):
+        raise Problem(
+            422,
+            f"A name has at most {MAX_IDENTIFIER} characters, and no control characters. Log in "
+            "with another.",
+        )
+    return name
 
 
 def _refuse_other_sites(headers: Mapping[str, str]) -> None:

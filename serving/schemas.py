@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR
+from flows.ingest_values import MAX_IDENTIFIER
 from flows.warehouse import utc_now
 from serving.problems import FieldProblem, Problem
 
@@ -34,7 +35,7 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_DEALS = 100
 MAX_INSTANCES = 1000
-TEXT, LONG_TEXT, IDENTIFIER = 1_000, 20_000, 200
+TEXT, LONG_TEXT = 1_000, 20_000
 """The longest texts that are taken, in characters."""
 MAX_FIELDS = 20
 """Fields at fault that an answer names."""
@@ -60,6 +61,11 @@ def _without_nul(text: str) -> str:
     if "\0" in text:
         raise _wrong("it must hold no NUL character")
     return text
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a text that is not blank may stand where a request has an identifier."""
+    return len(text) <= MAX_IDENTIFIER and not _CONTROL.search(text)
 
 
 def _identifier(text: str) -> str:
@@ -135,7 +141,7 @@ LongText = Annotated[
 ]
 Identifier = Annotated[
     str,
-    Field(min_length=1, max_length=IDENTIFIER, json_schema_extra=WITHOUT_CONTROL),
+    Field(min_length=1, max_length=MAX_IDENTIFIER, json_schema_extra=WITHOUT_CONTROL),
     AfterValidator(_identifier),
 ]
 Time = Annotated[datetime, Field(strict=False), BeforeValidator(_time_text), AfterValidator(_utc)]
@@ -306,7 +312,7 @@ class DealInstance(Strict):
 class PushMessage(BaseModel):
     """A message of Pub/Sub, as it pushes it. What it may add later is no error."""
 
-    messageId: Annotated[str, Field(min_length=1, max_length=IDENTIFIER)]
+    messageId: Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER)]
     publishTime: str = ""
     data: str = ""
     attributes: dict[str, str] = Field(default_factory=dict)

@@ -45,9 +45,6 @@ REMEMBERED_REQUESTS = 50_000
 REMEMBERED_PAIRS = 500_000
 """Of the remembered requests, so many pairs at the most: some 130 MB."""
 
-UNTIMED = "no request, no time"
-"""What verdicts are about that name neither."""
-
 
 class Champion(Protocol):
     """Who holds the bundle that answers, and swaps it."""
@@ -285,16 +282,14 @@ class Service:
         When this returns it is on the disk. Raises Problem (404, 422) where its pair is not known.
         """
         left, right = self._pair(verdict)
-        # Without a time of its own, the same verdict sent again is the same verdict.
-        about = verdict.request_id or (None if verdict.labelled_at else UNTIMED)
         recorded = await self.on_disk(
             lambda: self.verdicts.record(
                 deal_id_a=min(left, right),
                 deal_id_b=max(left, right),
                 is_duplicate=verdict.is_duplicate,
                 labelled_by=verdict.labelled_by,
-                labelled_at=verdict.labelled_at or datetime.now(UTC),
-                request_id=about,
+                labelled_at=verdict.labelled_at,
+                request_id=verdict.request_id,
             )
         )
         self.metrics.verdicts.labels("new" if recorded else "known").inc()

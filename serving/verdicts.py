@@ -24,6 +24,8 @@ LABEL_SOURCE = "review"
 RECORDED_FILE = "recorded.sqlite"
 REMEMBERED = timedelta(days=90)
 """How long a verdict that is sent again is known to be the same."""
+UNTIMED = "no request, no time"
+"""What verdicts are about that name neither."""
 
 log = logging.getLogger(__name__)
 
@@ -64,24 +66,28 @@ class Verdicts:
         deal_id_b: str,
         is_duplicate: bool,
         labelled_by: str,
-        labelled_at: datetime,
+        labelled_at: datetime | None = None,
         request_id: str | None = None,
     ) -> bool:
         """Keep a verdict; whether it is a new one.
 
         It is the same as before when the last verdict of this hand on this pair, about this
-        request (without one: of this time), said the same. labelled_at: with its zone, or UTC
-        without. It is on the disk when this returns. Raises InputRejected for a deal paired with
-        itself.
+        request (without one: of this time), said the same; without either, when besides nobody
+        has said the opposite since. labelled_at: with its zone, or UTC without; now by default. It
+        is on the disk when this returns. Raises InputRejected for a deal paired with itself.
         """
         if deal_id_a == deal_id_b:
             raise InputRejected(
                 f"A verdict pairs the deal {deal_id_a!r} with itself; give two deals."
             )
-        told = _utc(labelled_at)
-        subject = _subject(deal_id_a, deal_id_b, labelled_by, request_id or told.isoformat())
+        told = _utc(labelled_at or datetime.now(UTC))
+        pair = _pair(deal_id_a, deal_id_b)
+        about = request_id or (told.isoformat() if labelled_at else UNTIMED)
+        subject = _digest([*sorted((deal_id_a, deal_id_b)), labelled_by, about])
         with self._lock:
-            at, is_kept = self._remember(subject, is_duplicate, told)
+            at, is_kept = self._remember(
+                subject, is_duplicate, told, disputed=pair if about == UNTIMED else None
+            )
             if not is_kept:
                 self._outbox.append(
                     [
@@ -96,7 +102,7 @@ class Verdicts:
                         }
                     ]
                 )
-            self._confirm(subject, _pair(deal_id_a, deal_id_b), is_duplicate, at)
+            self._confirm(subject, pair, is_duplicate, at)
         return not is_kept
 
     def newest(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Judged]:
@@ -136,8 +142,13 @@ class Verdicts:
         """How the deliveries stand."""
         return self._outbox.state
 
-    def _remember(self, subject: str, is_duplicate: bool, told: datetime) -> tuple[datetime, bool]:
-        """The time of the verdict, and whether it was kept before."""
+    def _remember(
+        self, subject: str, is_duplicate: bool, told: datetime, disputed: str | None
+    ) -> tuple[datetime, bool]:
+        """The time of the verdict, and whether it was kept before.
+
+        disputed: the pair, if the opposite said of it since makes the verdict a new one.
+        """
         try:
             memory = self._memory()
             # Another process may be told the same at this moment.
@@ -146,7 +157,11 @@ class Verdicts:
                     "select is_duplicate, labelled_at, is_kept from verdicts where subject = ?",
                     (subject,),
                 ).fetchone()
-                if found is not None and bool(found[0]) is is_duplicate:
+                (opposite,) = memory.execute(
+                    "select count(*) from judged_pairs where pair = ? and is_duplicate <> ?",
+                    (disputed, is_duplicate),
+                ).fetchone()
+                if found is not None and bool(found[0]) is is_duplicate and not opposite:
                     return datetime.fromisoformat(found[1]), bool(found[2])
                 memory.execute(
                     "insert or replace into verdicts values (?, ?, ?, false)",
@@ -189,17 +204,13 @@ class Verdicts:
         return self._connection
 
 
-def _subject(deal_id_a: str, deal_id_b: str, labelled_by: str, about: str) -> str:
-    """What a verdict is about and whose it is, without telling a name."""
-    return _digest([*sorted((deal_id_a, deal_id_b)), labelled_by, about])
-
-
 def _pair(deal_id_a: str, deal_id_b: str) -> str:
     """A pair, without telling its deals."""
     return _digest(sorted((deal_id_a, deal_id_b)))
 
 
 def _digest(parts: list[str]) -> str:
+    """What stands for the parts, and tells no name and no deal."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

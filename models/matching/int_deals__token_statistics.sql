@@ -69,7 +69,8 @@ sampled_deals as (
 
     where
         neighbourhoods.name_text is not null
-        and {{ unit_hash('neighbourhoods.neighbourhood') }} * all_deals.deals < {{ checked_var('neighbour_sample_size') }}
+        and {{ unit_hash('neighbourhoods.neighbourhood') }} * all_deals.deals
+        < {{ checked_var('neighbour_sample_size') }}
 
 ),
 

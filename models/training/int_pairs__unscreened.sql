@@ -31,7 +31,9 @@ blocks as (
 
 estimated as (
 
-    select greatest(1, sum(deals * (deals - 1) / 2) / {{ checked_var('unscreened_sample_size') }}) as pairs_per_sampled_pair
+    select
+        greatest(1, sum(deals * (deals - 1) / 2) / {{ checked_var('unscreened_sample_size') }})
+            as pairs_per_sampled_pair
 
     from blocks
 

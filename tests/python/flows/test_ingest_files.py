@@ -73,6 +73,10 @@ def test_the_delimiter_may_be_told(tmp_path: Path) -> None:
         ("utf-16", None),
         ("utf-32", None),
         ("cp1252", "cp1252"),
+        # These write no byte order mark; the other two do.
+        ("utf-16-le", "utf-16-le"),
+        ("utf-16", "utf-16-le"),
+        ("utf-32", "UTF-32LE"),
     ],
 )
 def test_encodings(tmp_path: Path, encoding: str, declared: str | None) -> None:

@@ -82,6 +82,8 @@ def test_an_amount_is_read(text: str, value: str, currency: str | None) -> None:
         ("1.234", ".", "1.234"),
         ("1.234", ",", "1234"),
         ("€ 12.345", ",", "12345"),
+        ("001,234", ".", "1234"),
+        ("001,234", ",", "1.234"),
         # These can be read in one way only, whatever the mapping says.
         ("1.234,50", ".", "1234.50"),
         ("1,234.50", ",", "1234.50"),
@@ -99,6 +101,8 @@ def test_the_mapping_decides_an_ambiguous_amount(text: str, decimal: str, value:
         ("1,234", "can be read in two ways"),
         ("1.234", "can be read in two ways"),
         ("€1.234", "can be read in two ways"),
+        ("001,234", "can be read in two ways"),
+        ("1e400", "at most 15 digits before the point"),
         ("12k", "abbreviated"),
         ("1.5 Mio", "abbreviated"),
         ("TBD", "not an amount"),
@@ -258,10 +262,13 @@ def test_texts_that_no_deal_has() -> None:
     assert converted.faults.keys() == {1, 2}
     assert "NUL" in converted.faults[1] and "1,048,576" in converted.faults[2]
 
-    identifiers = pa.array(["A 1", "A\t1", "1.2E+11", "1e5", "\x85", None, "1,23457E+11"])
+    identifiers = pa.array(
+        ["A 1", "A\t1", "1.2E+11", "1e5", "\x85", None, "1,23457E+11", "ü" * 201]
+    )
     converted = convert(
         "deal_id", "string", identifiers, options, pa.repeat(False, len(identifiers))
     )
-    assert converted.values.to_pylist() == ["A 1", None, None, "1e5", None, None, None]
+    assert converted.values.to_pylist() == ["A 1", None, None, "1e5", *[None] * 4]
     assert "control character" in converted.faults[1]
     assert "spreadsheet" in converted.faults[2] and "spreadsheet" in converted.faults[6]
+    assert converted.faults[7] == "an identifier of 201 characters; at most 200"

@@ -297,6 +297,13 @@ def test_only_who_has_a_key_gets_in(reviewed: Server, first: int) -> None:
             assert answer.headers["www-authenticate"].startswith('Basic realm="onedeal"')
 
 
+@pytest.mark.parametrize("name", ["Z" * 201, "a\tb"])
+def test_who_has_no_name_to_judge_by_is_told_before(
+    reviewed: Server, first: int, name: str
+) -> None:
+    assert "Log in with another" in Person(reviewed, name).see(status=422).text
+
+
 @pytest.mark.parametrize(
     "form, status, words",
     [

@@ -94,6 +94,18 @@ def test_a_mind_can_be_changed_and_changed_back(tmp_path: Path) -> None:
     assert [row["is_duplicate"] for row in found] == [True, False, True]
 
 
+def test_a_verdict_that_names_no_occasion_is_new_after_the_opposite(tmp_path: Path) -> None:
+    """Who says it again since somebody said the opposite means it, and the newest counts."""
+    verdicts = open_verdicts(tmp_path)
+    ann, bob = verdict(labelled_at=None), verdict(labelled_by="bob", labelled_at=None)
+    said = [ann, ann, {**bob, "is_duplicate": False}, ann, ann, bob]
+    assert [verdicts.record(**one) for one in said] == [True, False, True, True, False, True]
+    verdicts.close()
+    found = sorted(rows(tmp_path), key=lambda row: row["labelled_at"])
+    assert [row["labelled_by"] for row in found] == ["ann", "bob", "ann", "bob"]
+    assert [row["is_duplicate"] for row in found] == [True, False, True, True]
+
+
 def test_a_verdict_that_was_begun_is_the_same_row_when_it_comes_again(tmp_path: Path) -> None:
     verdicts = open_verdicts(tmp_path)
     assert verdicts.record(**verdict(request_id="r1"))
