@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "**Exit codes**: 0 done; 1 failed; 2 wrong usage; 3 nothing to do; "
-    "4 input rejected; 5 another command is at work."
+    "4 input refused; 5 another command is at work; 130 stopped with Ctrl-C."
 )
 
 

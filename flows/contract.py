@@ -23,6 +23,8 @@ AMOUNT_DIGITS, AMOUNT_DECIMALS = 15, 3
 """Of an amount, before the point and after it. What has more decimals is rounded."""
 MIN_YEAR = 1900
 """Of a time or a date. What is before is a mistake."""
+MAX_IDENTIFIER = 200
+"""Characters of a deal's identifier, in files and in requests to the prediction service."""
 
 DUCKDB_TYPES = {
     "string": "VARCHAR",

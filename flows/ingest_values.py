@@ -18,13 +18,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR, arrow_type
+from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MAX_IDENTIFIER, MIN_YEAR, arrow_type
 
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 1024 * 1024
-MAX_IDENTIFIER = 200
-"""Characters of a deal's identifier, here and in requests to the prediction service."""
 """The longest value that is taken; what is longer is a broken file, not a deal's description."""
 
 DEFAULT_MISSING = ("null", "(null)", "none", "nan", "NaN", "n/a", "#n/a", r"\n", "-", "--")

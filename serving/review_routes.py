@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from flows.ingest_values import MAX_IDENTIFIER
+from flows.contract import MAX_IDENTIFIER
 from serving.access import basic_name
 from serving.answers import Reason
 from serving.guard import log

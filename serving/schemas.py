@@ -26,8 +26,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MIN_YEAR
-from flows.ingest_values import MAX_IDENTIFIER
+from flows.contract import AMOUNT_DECIMALS, AMOUNT_DIGITS, MAX_IDENTIFIER, MIN_YEAR
 from flows.warehouse import utc_now
 from serving.problems import FieldProblem, Problem
 
