@@ -46,7 +46,8 @@ METRICS = (
     (
         "calibration_error",
         "Calibration error",
-        "Mean distance of the probabilities from the shares seen. 0 is perfect.",
+        "Mean distance of the probabilities from the shares seen; where labels are few, on all "
+        "pairs that the model did not learn from. 0 is perfect.",
     ),
     (
         "log_loss",
@@ -93,13 +94,15 @@ CHECKS = {
 class RunDecision:
     """What the gate decided about `model_version`, with every check it made.
 
-    taken_back: what its canary on the endpoint had against a promoted version, a sentence each.
+    champion: the version that was champion then. taken_back: what its canary on the endpoint had
+    against a promoted version, a sentence each.
     """
 
     model_version: str
     promoted: bool
     decided_at: datetime
     reasons: tuple[Reason, ...]
+    champion: str | None = None
     taken_back: tuple[str, ...] = ()
 
     @property
@@ -248,7 +251,8 @@ class RunReport:
     """Everything that stands in the report of one retraining. Times are UTC.
 
     candidate: the model that the gate judged. others: the candidates that were worse.
-    champion: the model it was compared with, None for a first model.
+    champion: the model it was compared with, None for a first model, and where no verdict was
+    there to compare them by.
     segments and comparison: candidate against champion. drift: what is new since the champion was
     trained, None without one. versions: (software, version).
     largest_groups: by currency, in the order of `counts.counted_twice`, the largest amount first.
@@ -289,7 +293,7 @@ class RunReport:
             return "rejected"
         if self.decision.taken_back:
             return "taken_back"
-        return "promoted" if self.champion else "first"
+        return "promoted" if self.decision.champion else "first"
 
     @property
     def title(self) -> str:
@@ -300,7 +304,7 @@ class RunReport:
             return "The first model was promoted"
         if self.outcome == "taken_back":
             return "The new model was taken back, the champion stays"
-        if self.champion:
+        if self.decision.champion:
             return "The new model was rejected, the champion stays"
         return "The first model was rejected, there is no champion yet"
 
@@ -314,20 +318,20 @@ class RunReport:
                 if failed
                 else "The gate turned it down"
             )
-            if self.champion is None:
+            if self.decision.champion is None:
                 return f"{checks}, so no model scores deals yet."
-            return f"{checks}. {self.champion.model_version} goes on scoring the deals."
+            return f"{checks}. {self.decision.champion} goes on scoring the deals."
         passed = "the one check" if total == 1 else f"all {total} checks"
-        if self.champion is None:
+        if self.decision.champion is None:
             against = (
                 "There was no champion to compare it with: the gate judged the model by itself."
             )
         else:
             against = _against(self)
         told = f"It passed {passed} of the gate. {against}"
-        if self.outcome == "taken_back" and self.champion is not None:
+        if self.outcome == "taken_back":
             why = " ".join(self.decision.taken_back)
-            return f"{told} {why} {self.champion.model_version} goes on scoring the deals."
+            return f"{told} {why} {self.decision.champion} goes on scoring the deals."
         return told
 
 
@@ -375,6 +379,8 @@ def _checks(total: int) -> str:
 def _against(report: RunReport) -> str:
     """How candidate and champion compare, in one sentence."""
     comparison = report.comparison
+    if report.champion is None:
+        return "No verdict was there to compare it with the champion by."
     if comparison is None or comparison.average_precision_difference is None:
         return "Candidate and champion were scored on the same validation pairs."
     difference = comparison.average_precision_difference

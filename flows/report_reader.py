@@ -63,7 +63,7 @@ def read_run_report(warehouse: Warehouse, run_id: str) -> RunReport:
         champion=champion,
         comparison=None if champion is None else reader.comparison(candidate.model_version),
         segments=reader.segments(candidate, champion),
-        drift=None if champion is None else read_drift(warehouse, champion.model_version),
+        drift=read_drift(warehouse, decision.champion),
         counts=reader.counts(),
         largest_groups=reader.largest_groups(),
         events=tuple(
@@ -106,6 +106,7 @@ def _read_decision(events: Sequence[Event], run_id: str) -> RunDecision:
             )
             for reason in event.details.get("reasons", ())
         ),
+        champion=event.details.get("champion"),
         taken_back=_why_taken_back(events[events.index(event) + 1 :], event.model_version),
     )
 
@@ -303,10 +304,12 @@ class _Reader:
                     group_id,
                     count(*) as n_deals,
                     min(survivor_deal_id) as survivor_deal_id,
-                    case when count(distinct currency) = 1 then min(currency) end as currency,
+                    case
+                        when count(distinct coalesce(currency, '')) = 1 then min(currency)
+                    end as currency,
                     -- a sum over several currencies says nothing
                     case
-                        when count(distinct currency) <= 1
+                        when count(distinct coalesce(currency, '')) = 1
                             then nullif(sum(amount_counted_twice), 0)
                     end as amount
                 from {{table}}

@@ -121,7 +121,7 @@ def promoted_report() -> RunReport:
     )
     return RunReport(
         run_id=RUN_ID,
-        decision=RunDecision(TREES, True, decided_at, reasons),
+        decision=RunDecision(TREES, True, decided_at, reasons, CHAMPION),
         candidate=scored_model(TREES, "boosted_tree_classifier", "candidate", 3.1),
         others=(scored_model(LOGISTIC, "logistic_reg", "candidate", 2.5, seed=8),),
         champion=scored_model(CHAMPION, "logistic_reg", "champion", 1.9, seed=9),
@@ -216,7 +216,7 @@ def first_report() -> RunReport:
     unknown = {**base.candidate.metrics, "recall_at_precision": None, "roc_auc": None}
     return replace(
         base,
-        decision=replace(base.decision, reasons=base.decision.reasons[:5]),
+        decision=replace(base.decision, reasons=base.decision.reasons[:5], champion=None),
         candidate=replace(base.candidate, metrics=unknown),
         champion=None,
         comparison=None,
@@ -696,8 +696,14 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
 # Reading the warehouse
 
 
-def events_of_a_run(version: str, event: str, reasons: tuple[Reason, ...]) -> list[ledger.Entry]:
-    details: dict[str, Any] = {"reasons": [vars(reason) for reason in reasons], "threshold": 0.5}
+def events_of_a_run(
+    version: str, event: str, reasons: tuple[Reason, ...], champion: str | None = None
+) -> list[ledger.Entry]:
+    details: dict[str, Any] = {
+        "reasons": [vars(reason) for reason in reasons],
+        "threshold": 0.5,
+        "champion": champion,
+    }
     other = LOGISTIC if version == TREES else TREES
     return [
         ledger.Entry(LOGISTIC, ledger.TRAINED),
@@ -865,7 +871,7 @@ def test_reading_a_promotion(warehouse: Warehouse) -> None:
     store(warehouse, made)
     store_deals(warehouse)
     reasons = made.decision.reasons
-    ledger.record(warehouse, RUN_ID, events_of_a_run(TREES, ledger.PROMOTED, reasons))
+    ledger.record(warehouse, RUN_ID, events_of_a_run(TREES, ledger.PROMOTED, reasons, CHAMPION))
     ledger.record(warehouse, "another_run", [ledger.Entry("v0", ledger.TRAINED)])
     read = report.read_run_report(warehouse, RUN_ID)
     assert read.decision.model_version == TREES
@@ -948,6 +954,10 @@ def test_a_group_of_several_currencies_has_no_sum(warehouse: Warehouse) -> None:
         ("g2", True),
     ]
     assert read.outcome == "first"
+    # A sum over amounts of which one has no currency says no more.
+    warehouse.execute("update onedeal.duplicate_groups set currency = null where deal_id = 'd3'")
+    groups = report.read_run_report(warehouse, RUN_ID).largest_groups
+    assert {g.group_id: g.counted_twice for g in groups} == {"g1": None, "g2": None}
 
 
 def test_money_is_told_by_currency_not_by_its_bare_number(warehouse: Warehouse) -> None:
@@ -977,10 +987,31 @@ def test_money_is_told_by_currency_not_by_its_bare_number(warehouse: Warehouse) 
     ]
 
 
+def test_without_verdicts_the_champion_is_told_from_the_decision(warehouse: Warehouse) -> None:
+    """model_evaluation is empty then, and a second model has a champion all the same."""
+    warehouse.execute(
+        "create table onedeal.unlabelled_evaluation as select ?::varchar as model_version, "
+        "'fellegi_sunter' as model_type, 0.5 as threshold",
+        (TREES,),
+    )
+    reason = Reason("expected_precision", True, 0.9, 0.7, "It is sure enough.")
+    for event, outcome, title in (
+        (ledger.REJECTED, "rejected", "The new model was rejected, the champion stays"),
+        (ledger.PROMOTED, "promoted", "The new model was promoted"),
+    ):
+        entries = events_of_a_run(TREES, event, (reason,), CHAMPION)
+        ledger.record(warehouse, RUN_ID, entries)
+        read = report.read_run_report(warehouse, RUN_ID)
+        assert (read.champion, read.outcome, read.title) == (None, outcome, title)
+        page = Page(report_page.render_report(read)).text
+        assert f"champion before this run: {CHAMPION}" in page
+        assert "no champion" not in page and "no model scores" not in page
+
+
 def test_a_canary_that_was_taken_back(warehouse: Warehouse) -> None:
     made = promoted_report()
     store(warehouse, made)
-    events = events_of_a_run(TREES, ledger.PROMOTED, made.decision.reasons)
+    events = events_of_a_run(TREES, ledger.PROMOTED, made.decision.reasons, CHAMPION)
     details = {"rolled_back_from": TREES, "by": "onedeal", "reasons": [TAKEN_BACK]}
     back = ledger.Entry(CHAMPION, ledger.ROLLED_BACK, details)
     ledger.record(warehouse, RUN_ID, [*events, back])
@@ -993,7 +1024,7 @@ def test_a_promotion_by_hand_is_not_the_gates(warehouse: Warehouse) -> None:
     made = rejected_report()
     store(warehouse, made)
     reasons = made.decision.reasons
-    ledger.record(warehouse, RUN_ID, events_of_a_run(TREES, ledger.REJECTED, reasons))
+    ledger.record(warehouse, RUN_ID, events_of_a_run(TREES, ledger.REJECTED, reasons, CHAMPION))
     by_hand = ledger.Entry(TREES, ledger.PROMOTED, {"by": "Ann"})
     ledger.record(warehouse, RUN_ID, [by_hand])
     read = report.read_run_report(warehouse, RUN_ID)
