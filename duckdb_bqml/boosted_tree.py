@@ -29,6 +29,9 @@ from duckdb_bqml.preprocessing import (
 SEED = 0
 """Samples of rows and columns are the same in every training of the same rows."""
 
+LARGEST = 1e38
+"""Numbers beyond are taken for it: a float32 ends at three times as much."""
+
 SMALL_MATRIX = 200_000
 """Rows times features under which one thread trains."""
 
@@ -121,7 +124,10 @@ def _width(feature: Feature, encoding: str) -> int:
 
 
 def encoded(features: Sequence[Feature], encoding: str, batch: Batch) -> Any:
-    """The float32 matrix that the trees see, in the order of the features."""
+    """The float32 matrix that the trees see, in the order of the features.
+
+    Numbers are at most LARGEST, since xgboost takes no infinity.
+    """
     widths = [_width(feature, encoding) for feature in features]
     matrix = np.empty((batch.size, sum(widths)), dtype=np.float32)
     means = [feature.mean for feature in numeric_features(features)]
@@ -130,7 +136,7 @@ def encoded(features: Sequence[Feature], encoding: str, batch: Batch) -> Any:
         if isinstance(feature, NumericFeature):
             values = batch.numeric[:, numeric_position]
             filled = np.where(np.isnan(values), means[numeric_position], values)
-            matrix[:, column] = filled
+            matrix[:, column] = np.clip(filled, -LARGEST, LARGEST)
             numeric_position += 1
         elif encoding == "label_encoding":
             ranks = np.arange(1, feature.unseen_code + 2, dtype=np.float32)

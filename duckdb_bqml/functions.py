@@ -10,6 +10,7 @@ view would fail for every reader of the file that has not registered them.
 | bqml_predict(handle, row) | probability of the positive class |
 | bqml_explain(handle, row, top_k) | margin, baseline and the largest attributions |
 | bqml_evaluate(list(is_positive), list(probability), threshold) | the row of ML.EVALUATE |
+| bqml_confusion(list(is_positive), list(probability), threshold) | four counts of rows |
 | bqml_roc_curve(list(is_positive), list(probability), thresholds) | the rows of ML.ROC_CURVE |
 """
 
@@ -43,9 +44,11 @@ EVALUATION_TYPE = (
     "STRUCT(precision DOUBLE, recall DOUBLE, accuracy DOUBLE, f1_score DOUBLE, log_loss DOUBLE, "
     "roc_auc DOUBLE)"
 )
+CONFUSION = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+CONFUSION_TYPE = f"STRUCT({', '.join(f'{name} BIGINT' for name in CONFUSION)})"
 ROC_CURVE_TYPE = (
-    "STRUCT(threshold DOUBLE, recall DOUBLE, false_positive_rate DOUBLE, true_positives BIGINT, "
-    "false_positives BIGINT, true_negatives BIGINT, false_negatives BIGINT)[]"
+    "STRUCT(threshold DOUBLE, recall DOUBLE, false_positive_rate DOUBLE, "
+    f"{', '.join(f'{name} BIGINT' for name in CONFUSION)})[]"
 )
 EVALUATION_ARROW = pa.struct(
     [
@@ -53,18 +56,11 @@ EVALUATION_ARROW = pa.struct(
         for name in ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc")
     ]
 )
+CONFUSION_ARROW = pa.struct([(name, pa.int64()) for name in CONFUSION])
 ROC_CURVE_ARROW = pa.list_(
     pa.struct(
         [(name, pa.float64()) for name in ("threshold", "recall", "false_positive_rate")]
-        + [
-            (name, pa.int64())
-            for name in (
-                "true_positives",
-                "false_positives",
-                "true_negatives",
-                "false_negatives",
-            )
-        ]
+        + [(name, pa.int64()) for name in CONFUSION]
     )
 )
 EXPLANATION_TYPE = (
@@ -128,6 +124,11 @@ def register(connection: DuckDBPyConnection) -> None:
         row = evaluation.evaluate(*_predictions(labels, chances), thresholds[0].as_py())
         return pa.array([row], EVALUATION_ARROW)
 
+    def bqml_confusion(*arguments: Any) -> Any:
+        labels, chances, thresholds = arguments
+        row = evaluation.confusion(*_predictions(labels, chances), thresholds[0].as_py())
+        return pa.array([row], CONFUSION_ARROW)
+
     def bqml_roc_curve(*arguments: Any) -> Any:
         labels, chances, thresholds = arguments
         rows = evaluation.roc_curve(*_predictions(labels, chances), thresholds[0].as_py())
@@ -150,6 +151,7 @@ def register(connection: DuckDBPyConnection) -> None:
         ("bqml_predict", bqml_predict, "DOUBLE"),
         ("bqml_explain", bqml_explain, EXPLANATION_TYPE),
         ("bqml_evaluate", bqml_evaluate, EVALUATION_TYPE),
+        ("bqml_confusion", bqml_confusion, CONFUSION_TYPE),
         ("bqml_roc_curve", bqml_roc_curve, ROC_CURVE_TYPE),
     ]
     for name, function, result in vectorised:
@@ -178,6 +180,8 @@ def _predictions(labels: Any, chances: Any) -> tuple[Labels, Floats]:
 
 def _top_attributions(features: Sequence[str], explanation: Explanation, top_k: int) -> Any:
     """The rows of ML.EXPLAIN_PREDICT: each row's largest attributions by absolute value."""
+    if top_k < 1:
+        raise InputError(f"top_k_features is {top_k}; it must be at least 1")
     parts = explanation.attributions
     size, kept = len(parts), min(top_k, len(features))
     order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :kept]

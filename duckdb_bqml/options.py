@@ -21,6 +21,11 @@ from duckdb_bqml.errors import OptionError
 
 T = TypeVar("T")
 
+LARGEST_WEIGHT = 1e30
+"""Of a class or of a row: their sum has to be a float32."""
+# What is beyond is no number, or a slip; the libraries have errors of their own for it.
+_LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: 1e30}
+
 _WITHOUT_INFLUENCE = frozenset(
     {
         "kms_key_name",
@@ -258,7 +263,9 @@ def _checked(spec: "Field[Any]", value: Any) -> Any:
     too_low = rules.get("minimum") is not None and value < rules["minimum"]
     not_above = rules.get("above") is not None and value <= rules["above"]
     too_high = rules.get("maximum") is not None and value > rules["maximum"]
-    if too_low or not_above or too_high or value != value:
+    largest = _LARGEST.get(kind)
+    too_large = largest is not None and not abs(value) <= largest
+    if too_low or not_above or too_high or too_large:
         raise OptionError(refusal)
     if rules.get("choices") and value not in rules["choices"]:
         raise OptionError(refusal)
@@ -294,12 +301,14 @@ def _class_weights(value: Any) -> dict[str, float] | None:
     if value is None:
         return None
     valid = isinstance(value, Mapping) and all(
-        isinstance(weight, int | float) and not isinstance(weight, bool) and weight > 0
+        isinstance(weight, int | float)
+        and not isinstance(weight, bool)
+        and 0 < weight <= LARGEST_WEIGHT
         for weight in value.values()
     )
     if not valid:
         raise OptionError(
-            "option class_weights must map each class to a number above 0, as in "
-            f"{{'0': 1.0, '1': 5.0}}, not {value!r}"
+            "option class_weights must map each class to a number above 0, at most "
+            f"{LARGEST_WEIGHT:g}, as in {{'0': 1.0, '1': 5.0}}, not {value!r}"
         )
     return {str(name): float(weight) for name, weight in value.items()}

@@ -14,6 +14,7 @@ from duckdb_bqml.errors import OptionError, TrainingDataError
 from duckdb_bqml.estimator import Estimator, Examples, Labels, Progress, probabilities
 from duckdb_bqml.model import Label, Model
 from duckdb_bqml.options import (
+    LARGEST_WEIGHT,
     BoostedTreeOptions,
     LogisticOptions,
     ModelOptions,
@@ -225,9 +226,13 @@ def _example_weights(
     if isinstance(options, BoostedTreeOptions) and options.instance_weight_col:
         name = options.instance_weight_col
         column = others[name]
-        if not isinstance(column, NumericColumn) or not (column.values >= 0).all():
+        if (
+            not isinstance(column, NumericColumn)
+            or not ((column.values >= 0) & (column.values <= LARGEST_WEIGHT)).all()
+        ):
             raise TrainingDataError(
-                f"instance_weight_col {name!r} must hold numbers of at least 0, and no NULL"
+                f"instance_weight_col {name!r} must hold numbers from 0 to {LARGEST_WEIGHT:g}, and "
+                "no NULL"
             )
         weights = weights * column.values
     return weights

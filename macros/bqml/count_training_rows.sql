@@ -1,7 +1,6 @@
 {# Plain SQL on both engines: nothing to dispatch. #}
 {% macro count_training_rows(sql) %}
-    {%- set options = ml_config() -%}
-    {%- set label = (options.get('input_label_cols') or ['label'])[0] -%}
+    {%- set label = ml_label() -%}
     {%- set counts = run_query(
         'select cast(' ~ adapter.quote(label) ~ ' as ' ~ dbt.type_string() ~ ') as class, '
         ~ 'count(*) as row_count\nfrom (\n' ~ sql ~ '\n) as training\n'

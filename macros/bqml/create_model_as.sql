@@ -17,7 +17,7 @@
 create {% if config.get('meta', {}).get('replace') %}or replace {% endif %}model {{ relation }}
 options (
     {%- for name, value in ml_config(training_rows).items() %}
-    {{ name | lower }} = {{ bigquery_model_option(value) }}{{ ',' if not loop.last }}
+    {{ name }} = {{ bigquery_model_option(value) }}{{ ',' if not loop.last }}
     {%- endfor %}
 )
 as (
@@ -30,7 +30,7 @@ as (
     over them would make a Python object of every value. The labels keep the query's own type.
 #}
 {% macro duckdb__create_model_as(relation, sql, training_rows) -%}
-{%- set label = (ml_config().get('input_label_cols') or ['label'])[0] -%}
+{%- set label = ml_label() -%}
 create or replace table {{ relation }} as
 select
     trained.model_type,

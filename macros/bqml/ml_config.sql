@@ -1,9 +1,15 @@
-{# BigQuery ML's options of the current model node; custom keys live under config.meta in dbt. A value
-   {over_rows: 10} is 10 divided by the number of training rows: such a penalty weighs as much as it does
+{# BigQuery ML's options of the current model node, by their names in lower case; custom keys live under config.meta
+   in dbt. The label column may stand without a list around it. A value {over_rows: 10} is 10 divided by the number of training rows: such a penalty weighs as much as it does
    beside the sum of the rows' losses, and so less as rows grow in number. #}
 {% macro ml_config(training_rows=none) %}
-    {%- set options = config.get('meta', {}).get('ml_config') -%}
-    {%- if not options or not options.get('model_type') -%}
+    {%- set options = {} -%}
+    {%- for name, value in (config.get('meta', {}).get('ml_config') or {}).items() -%}
+        {%- do options.update({name | lower: value}) -%}
+    {%- endfor -%}
+    {%- if options.get('input_label_cols') is string -%}
+        {%- do options.update({'input_label_cols': [options.input_label_cols]}) -%}
+    {%- endif -%}
+    {%- if not options.get('model_type') -%}
         {{ exceptions.raise_compiler_error(
             "Model '" ~ model.name ~ "' is materialized as 'model' and has no meta.ml_config with "
             ~ "a model_type. Add, for example, ml_config: {model_type: logistic_reg, "
@@ -19,4 +25,9 @@
         {%- endif -%}
     {%- endfor -%}
     {{ return(resolved) }}
+{% endmacro %}
+
+{# The label column of the current model node. #}
+{% macro ml_label() %}
+    {{ return((ml_config().get('input_label_cols') or ['label'])[0]) }}
 {% endmacro %}

@@ -52,13 +52,16 @@
     ) }} as counts
     {%- else %}
     (
-        select
-            count(*) filter (where is_positive and probability >= threshold) as true_positives,
-            count(*) filter (where not is_positive and probability >= threshold) as false_positives,
-            count(*) filter (where not is_positive and probability < threshold) as true_negatives,
-            count(*) filter (where is_positive and probability < threshold) as false_negatives
-        from {{ duckdb_scored_labels(model, label, input) }} as scored
-        cross join (select {{ 0.5 if threshold is none else threshold }}::double as threshold) as cut
+        select confusion.*
+        from (
+            select
+                bqml_confusion(
+                    list(is_positive),
+                    list(probability),
+                    {{ 0.5 if threshold is none else threshold }}::double
+                ) as confusion
+            from {{ duckdb_scored_labels(model, label, input) }} as scored
+        ) as evaluated
     ) as counts
     {%- endif %}
     cross join (

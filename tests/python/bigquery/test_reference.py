@@ -49,8 +49,8 @@ BROKEN_BRANCHES = [
     ),
     (
         "macros/bqml/create_model_as.sql",
-        "{{ name | lower }} = ",
-        "{{ name | lower }}s = ",
+        "{{ name }} = ",
+        "{{ name }}s = ",
         "deal_duplicate_model_boosted_tree",
         "model_type",
     ),

@@ -47,6 +47,17 @@ def test_create_model() -> None:
     )
 
 
+@pytest.mark.parametrize("engine", ["bigquery", "duckdb"])
+def test_options_may_be_written_in_any_case_and_the_label_without_a_list(engine: str) -> None:
+    plain = {"model_type": "logistic_reg", "input_label_cols": ["is_match"]}
+    loose = {"MODEL_TYPE": "logistic_reg", "Input_Label_Cols": "is_match"}
+    written = [
+        macros(engine, {"ml_config": config})("create_model_as", "m", "select * from pairs")
+        for config in (plain, loose)
+    ]
+    assert written[0] == written[1]
+
+
 def test_a_model_is_replaced_only_where_that_is_asked_for() -> None:
     options = {"model_type": "logistic_reg"}
     assert create_model(options).startswith(f"create model {RELATION}")

@@ -238,7 +238,7 @@ def test_curve_and_confusion_of_the_split_and_of_rows(
     assert given.order("expected_label").fetchall() == expected
 
 
-@pytest.mark.parametrize("name", ["ml_evaluate", "ml_roc_curve"])
+@pytest.mark.parametrize("name", ["ml_evaluate", "ml_roc_curve", "ml_confusion_matrix"])
 def test_rows_to_evaluate_need_labels_that_the_model_knows(
     connection: duckdb.DuckDBPyConnection, pairs: pa.Table, name: str
 ) -> None:
@@ -399,6 +399,9 @@ def test_explanations_have_bigquery_mls_columns_and_add_up(
         assert error == 0
     two = render("ml_explain_predict", "m", "pairs", "is_match", 2)
     assert count_of(connection, f"select max(len(top_feature_attributions)) from {two}") == 2
+    none = render("ml_explain_predict", "m", "pairs", "is_match", 0)
+    with pytest.raises(duckdb.InvalidInputException, match="top_k_features is 0; it must be at"):
+        connection.sql(f"select * from {none}").fetchall()
 
 
 @pytest.mark.parametrize("model_type", TYPES)

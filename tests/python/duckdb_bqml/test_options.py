@@ -58,6 +58,8 @@ def test_a_model_type_that_is_not_available_is_refused(model_type: Any) -> None:
         ({"early_stop": "yes"}, "early_stop must be true or false, not 'yes'"),
         ({"l2_reg": -0.5}, "l2_reg must be a number at least 0, not -0.5"),
         ({"l2_reg": float("nan")}, "l2_reg must be a number at least 0, not nan"),
+        ({"l2_reg": float("inf")}, "l2_reg must be a number at least 0, not inf"),
+        ({"max_iterations": 2**40}, "max_iterations must be a whole number at least 1, not 10995"),
         ({"l2_reg": "0.1"}, "l2_reg must be a number at least 0, not '0.1'"),
         ({"learn_rate": 0}, "learn_rate must be a number above 0, not 0"),
         ({"learn_rate_strategy": "fast"}, "must be one of line_search, constant, not 'fast'"),
@@ -73,6 +75,7 @@ def test_a_model_type_that_is_not_available_is_refused(model_type: Any) -> None:
         ({"input_label_cols": ["a", "b"]}, "must be a list of one column"),
         ({"class_weights": [1, 2]}, "must map each class to a number above 0"),
         ({"class_weights": {"0": 0}}, "must map each class to a number above 0"),
+        ({"class_weights": {"0": float("inf")}}, "a number above 0, at most 1e[+]30"),
         (
             {"class_weights": {"0": 1}, "auto_class_weights": True},
             "auto_class_weights excludes class_weights",

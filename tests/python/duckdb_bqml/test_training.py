@@ -216,12 +216,23 @@ def test_instance_weights_leave_rows_out(pairs: pa.Table) -> None:
     model = fit(rows, "boosted_tree_classifier", instance_weight_col="weight").model
     assert "weight" not in model.features
     assert model.predict_proba(rows)[ignored].mean() < 0.8 * labels[ignored].mean()
-    with pytest.raises(TrainingDataError, match="'weight' must hold numbers of at least 0"):
+    with pytest.raises(TrainingDataError, match="'weight' must hold numbers from 0 to 1e[+]30"):
         fit(
             column(rows, "weight", pa.array([None] * len(rows), pa.float64())),
             "boosted_tree_classifier",
             instance_weight_col="weight",
         )
+
+
+def test_trees_take_numbers_that_a_float32_can_not_hold(pairs: pa.Table) -> None:
+    amounts = np.where(np.asarray(pairs["is_match"]) == 1, 1e39, np.arange(len(pairs)))
+    rows = column(pairs, "amount", amounts)
+    model = fit(rows, "boosted_tree_classifier").model
+    assert model.details["evaluation"][0]["roc_auc"] > 0.99
+    explained = model.explain(rows)
+    assert np.isfinite(explained.attributions).all()
+    chances = 1 / (1 + np.exp(-explained.margins))
+    assert chances == pytest.approx(model.predict_proba(rows), abs=1e-6)
 
 
 @pytest.mark.parametrize("model_type", TYPES)
