@@ -45,7 +45,7 @@ counted as (
     qualify
         row_number() over (
             partition by deal_id_a, deal_id_b
-            order by labelled_at desc, _ingested_at desc, is_duplicate asc
+            order by labelled_at desc, _ingested_at desc, is_duplicate asc, label_source asc, labelled_by asc
         ) = 1
 
 ),
