@@ -263,10 +263,10 @@ def _checked(spec: "Field[Any]", value: Any) -> Any:
     too_low = rules.get("minimum") is not None and value < rules["minimum"]
     not_above = rules.get("above") is not None and value <= rules["above"]
     too_high = rules.get("maximum") is not None and value > rules["maximum"]
-    largest = _LARGEST.get(kind)
-    too_large = largest is not None and not abs(value) <= largest
-    if too_low or not_above or too_high or too_large:
+    if too_low or not_above or too_high or value != value:
         raise OptionError(refusal)
+    if kind in _LARGEST and value > _LARGEST[kind]:
+        raise OptionError(f"option {name} must be at most {_LARGEST[kind]:g}, not {value!r}")
     if rules.get("choices") and value not in rules["choices"]:
         raise OptionError(refusal)
     if value in rules.get("refused", {}):

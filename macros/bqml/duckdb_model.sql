@@ -47,6 +47,22 @@
 )
 {%- endmacro %}
 
+{# The row that a function of the plugin gives for labelled rows and a threshold, 0.5 where that is none. #}
+{% macro duckdb_measured(function, model, label, input, threshold) -%}
+(
+    select measured.*
+    from (
+        select
+            {{ function }}(
+                list(is_positive),
+                list(probability),
+                {{ 0.5 if threshold is none else threshold }}::double
+            ) as measured
+        from {{ duckdb_scored_labels(model, label, input) }} as scored
+    ) as rows_measured
+)
+{%- endmacro %}
+
 {#
     The rows of one entry of the model's `details`, by its structure in DuckDB's from_json; where
     the model has none, an error with the text `missing`.

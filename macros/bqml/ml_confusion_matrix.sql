@@ -51,18 +51,7 @@
         ~ '"true_negatives": "BIGINT", "false_negatives": "BIGINT"}]'
     ) }} as counts
     {%- else %}
-    (
-        select confusion.*
-        from (
-            select
-                bqml_confusion(
-                    list(is_positive),
-                    list(probability),
-                    {{ 0.5 if threshold is none else threshold }}::double
-                ) as confusion
-            from {{ duckdb_scored_labels(model, label, input) }} as scored
-        ) as evaluated
-    ) as counts
+    {{ duckdb_measured('bqml_confusion', model, label, input, threshold) }} as counts
     {%- endif %}
     cross join (
         select negative_label as expected_label, false as is_positive from {{ model }}

@@ -36,17 +36,6 @@
     ~ '"f1_score": "DOUBLE", "log_loss": "DOUBLE", "roc_auc": "DOUBLE"}]'
 ) }}
 {%- else -%}
-(
-    select metrics.*
-    from (
-        select
-            bqml_evaluate(
-                list(is_positive),
-                list(probability),
-                {{ 0.5 if threshold is none else threshold }}::double
-            ) as metrics
-        from {{ duckdb_scored_labels(model, label, input) }} as scored
-    ) as evaluated
-)
+{{ duckdb_measured('bqml_evaluate', model, label, input, threshold) }}
 {%- endif -%}
 {%- endmacro %}
