@@ -1,6 +1,7 @@
 {# BigQuery ML's options of the current model node, by their names in lower case; custom keys live under config.meta
-   in dbt. The label column may stand without a list around it. A value {over_rows: 10} is 10 divided by the number of training rows: such a penalty weighs as much as it does
-   beside the sum of the rows' losses, and so less as rows grow in number. #}
+   in dbt. The label column may stand without a list around it. A value {over_rows: 10} is 10 divided by the number
+   of training rows: such a penalty weighs as much as it does beside the sum of the rows' losses, and so less as
+   rows grow in number. #}
 {% macro ml_config(training_rows=none) %}
     {%- set options = {} -%}
     {%- for name, value in (config.get('meta', {}).get('ml_config') or {}).items() -%}
