@@ -279,21 +279,31 @@ class BigQueryWarehouse:
     def register_model(self, model: str, model_id: str) -> str:
         """Register a model in Vertex AI as the newest version of `model_id`; give the version.
 
-        A registered model stays as it is: BigQuery allows one `vertex_ai_model_id` for good.
+        A registered model stays as it is: BigQuery allows one `vertex_ai_model_id` for good. Raises
+        WarehouseError where that is another one.
         """
         if self._registered_version(model) is None:
             self.execute(
                 f"alter model {self.name(model)} set options (vertex_ai_model_id = '{model_id}')"
             )
         for _ in range(READ_BACK_TRIES):
-            version = self._registered_version(model)
-            if version is not None:
-                return version
+            found = self._registered_version(model)
+            if found is not None:
+                break
             time.sleep(SECONDS_BETWEEN_TRIES)
-        raise WarehouseError(
-            f"BigQuery has registered {model} as {model_id!r}, but does not tell the version. Run "
-            "the command again; where that does not help, see the model in the console."
-        )
+        else:
+            raise WarehouseError(
+                f"BigQuery has registered {model} as {model_id!r}, but does not tell the version. "
+                "Run the command again; where that does not help, see the model in the console."
+            )
+        registered_as, version = found
+        if registered_as not in ("", model_id):
+            raise WarehouseError(
+                f"BigQuery has registered {model} in Vertex AI as {registered_as!r}, for good, so "
+                f"it can't be served as {model_id!r}. Set model_id in the profile's part vertex "
+                f"back to {registered_as!r}."
+            )
+        return version
 
     def export_model(self, model: str, uri: str) -> None:
         """Write a model to Cloud Storage, over what stands there."""
@@ -327,10 +337,14 @@ class BigQueryWarehouse:
             """
         )
 
-    def _registered_version(self, model: str) -> str | None:
+    def _registered_version(self, model: str) -> tuple[str, str] | None:
+        """Under which name and number a model is registered in Vertex AI; None where it is not."""
         found = self._jobs.call(self._client.get_model, self._model(model))
-        runs = found.training_runs
-        return runs[0].get("vertexAiModelVersion") if runs else None
+        run = found.training_runs[0] if found.training_runs else {}
+        if "vertexAiModelVersion" not in run:
+            return None
+        name = str(run.get("vertexAiModelId", "")).split("/")[-1]
+        return name, str(run["vertexAiModelVersion"])
 
     def job_costs(self, runs: int) -> list[JobCost]:
         """What the jobs of the last runs cost, by BigQuery's own account.
@@ -408,7 +422,8 @@ def job_costs_query(project: str, location: str, runs: int) -> str:
         last_runs as (
             select run_id, min(creation_time) as started_at
             from labelled
-            where run_id <> 'dev'
+            -- Not those that the prediction service loads its log by.
+            where run_id <> 'dev' and command <> 'serve'
             group by run_id
             order by started_at desc
             limit {runs}

@@ -19,7 +19,13 @@ from typing import Any, cast
 from flows import bundle, ledger
 from flows.agreement import check_agreement
 from flows.dbt import Dbt
-from flows.errors import BundleError, OnedealError, VertexError
+from flows.errors import (
+    BundleError,
+    OnedealError,
+    SettingsError,
+    VertexError,
+    WarehouseError,
+)
 from flows.files import write_table_whole, write_whole
 from flows.gate import LIMITS
 from flows.ledger import CANARY, DEPLOYED, PROMOTED, REJECTED, ROLLED_BACK, TRAINED, Entry, Event
@@ -84,9 +90,9 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
     at every moment, the old one or the new one. On Vertex AI a new champion has to prove itself
     before anything else follows it; where it does not, the one before is champion again.
 
-    Raises OnedealError when its model is gone, BundleError when its bundle is damaged and a new one
-    does not agree with the warehouse, VertexError when Vertex AI refuses or fails; then, too, the
-    champion before stays.
+    Raises OnedealError when its model or the ledger is gone, BundleError when its bundle is damaged
+    and a new one does not agree with the warehouse, VertexError when Vertex AI refuses or fails;
+    then, too, the champion before stays.
     """
     changes = []
     vertex = open_vertex(settings)
@@ -94,6 +100,7 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
         events = ledger.read(warehouse)
         crowned = ledger.champion(events)
         if crowned is None:
+            _check_ledger(warehouse)
             return None, []
         champion = crowned.model_version
         if not _has_model(warehouse, champion):
@@ -148,6 +155,19 @@ def deploy(settings: Settings, dbt: Dbt, run_id: str) -> tuple[str | None, list[
         with open_warehouse(settings) as warehouse:
             changes += settle(vertex, cast("ModelWarehouse", warehouse))
     return champion, changes
+
+
+def _check_ledger(warehouse: Warehouse) -> None:
+    """Refuse to go on without the ledger: all models would seem to be left over, and be dropped."""
+    if not warehouse.exists(CHAMPION_WEIGHTS):
+        return
+    raise OnedealError(
+        f"{warehouse.name(ledger.TABLE)} names no champion, yet "
+        f"{warehouse.name(CHAMPION_WEIGHTS)}, the copy of one's weights, is there: the ledger was "
+        "lost. Restore it (from a copy; on BigQuery, within seven days, by time travel). To begin "
+        f"anew without it, drop {warehouse.name(CHAMPION_WEIGHTS)}: the next command then drops "
+        "all models that runs have left."
+    )
 
 
 def _serve(settings: Settings, vertex: Vertex, run_id: str) -> list[str]:
@@ -217,11 +237,18 @@ def compile_serving(settings: Settings, dbt: Dbt) -> bundle.Compiled:
     if target_type(settings) != "duckdb":
         # It names no table of the warehouse; the DuckDB file that dbt opens stays empty.
         aside = replace(settings, target=DEFAULT_TARGET, home=settings.home / "serving_sql")
+        try:
+            target_type(aside)
+        except SettingsError as error:
+            raise SettingsError(
+                "What the prediction service runs is compiled for DuckDB, by the target "
+                f"{DEFAULT_TARGET!r} that profiles.example.yml has: copy it from there. {error}"
+            ) from error
         dbt = Dbt(aside)
     return bundle.Compiled(dbt.compile_analyses(), dbt.phrases())
 
 
-def make_bundle(settings: Settings, dbt: Dbt, crowned: Event) -> None:
+def make_bundle(settings: Settings, dbt: Dbt, crowned: Event | Entry) -> None:
     """Write the bundle of a decided version from the warehouse's present tables.
 
     Raises BundleError where it does not agree with the warehouse; the one before stays then.
@@ -359,8 +386,10 @@ def drop_old_versions(settings: Settings) -> list[str]:
     """Drop models and bundles that nothing needs any more, and say which.
 
     Kept are the champion, the one before it, and the versions that went to the gate last. Versions
-    without a decision are left over from runs that were killed.
+    without a decision are left over from runs that were killed. What can't be dropped (somebody has
+    deployed it to an endpoint of their own) is told, and tried again by the next command.
     """
+    changes = []
     with open_warehouse(settings) as warehouse:
         events = ledger.read(warehouse)
         kept = kept_versions(events)
@@ -371,11 +400,16 @@ def drop_old_versions(settings: Settings) -> list[str]:
         # built by a run which died before the ledger heard of it is told by its name.
         dropped = [v for v in versions if v not in kept and (v in known or _is_run_version(v))]
         vertex = open_vertex(settings) if dropped else None
-        for version in dropped:
-            # What is deployed is the champion and the one before it, so these are not.
-            if vertex is not None:
-                unregister(vertex, version)
-            warehouse.drop_model(model_relation(version))
+        for version in sorted(dropped):
+            try:
+                # What is deployed is the champion and the one before it, so these are not.
+                if vertex is not None:
+                    unregister(vertex, version)
+                warehouse.drop_model(model_relation(version))
+            except (VertexError, WarehouseError) as error:
+                changes.append(f"could not drop {version}: {error}")
+            else:
+                changes.append(f"dropped {version}")
     removed = [
         version
         for version in bundle.bundle_versions(settings)
@@ -384,7 +418,8 @@ def drop_old_versions(settings: Settings) -> list[str]:
     for version in removed:
         bundle.remove_bundle(settings, version)
     remove_covered_files(settings)
-    return [f"dropped {version}" for version in sorted({*dropped, *removed})]
+    changes += [f"dropped the bundle of {version}" for version in removed if version not in dropped]
+    return changes
 
 
 def kept_versions(events: Sequence[Event]) -> set[str]:

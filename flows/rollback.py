@@ -15,6 +15,7 @@ from flows.deploy import (
     converge,
     deploy,
     has_model,
+    make_bundle,
     needs_scoring,
     refresh_bundle,
     score_pairs,
@@ -55,7 +56,7 @@ def rollback(
     Where an earlier rollback was interrupted after its ledger event, a rollback without a version,
     or to the same one, finishes that, and goes no further back. Raises NothingToDo when there is no
     earlier champion or the version is champion already, InputRejected when the version never was
-    champion or its model or bundle is gone.
+    champion, or its model is gone or its bundle damaged.
     """
     settings = settings.for_run("rollback")
     run_id = settings.run_id
@@ -90,13 +91,14 @@ def rollback(
                 )
         if target == before:
             raise NothingToDo(f"{target} is the champion already.")
-        _check_deployable(settings, target)
         details = {
             **ledger.scoring_details(events, target),
             "rolled_back_from": before,
             "by": by,
         }
-        return _crown(settings, dbt, run, run_id, before, Entry(target, ROLLED_BACK, details))
+        entry = Entry(target, ROLLED_BACK, details)
+        _make_deployable(settings, dbt, entry)
+        return _crown(settings, dbt, run, run_id, before, entry)
 
 
 def promote(
@@ -111,8 +113,8 @@ def promote(
     """Make a version champion against the gate's decision; the ledger records who and why.
 
     Where its promotion was interrupted after the ledger event, this finishes it. Raises
-    InputRejected when the gate never judged the version, its model or bundle is gone, or the reason
-    is empty; NothingToDo when it is the champion already.
+    InputRejected when the gate never judged the version, its model is gone, its bundle damaged or
+    the reason empty; NothingToDo when it is the champion already.
     """
     settings = settings.for_run("promote")
     run_id = settings.run_id
@@ -139,7 +141,6 @@ def promote(
                 came_from = crowned.details.get("champion")
                 return _finish(settings, dbt, run, came_from, version)
             raise NothingToDo(f"{version} is the champion already.")
-        _check_deployable(settings, version)
         _check_servable(settings, version, ledger.latest_details(events, version)["model_type"])
         details = {
             **ledger.scoring_details(events, version),
@@ -147,7 +148,9 @@ def promote(
             "reason": reason,
             "champion": before,
         }
-        return _crown(settings, dbt, run, run_id, before, Entry(version, PROMOTED, details))
+        entry = Entry(version, PROMOTED, details)
+        _make_deployable(settings, dbt, entry)
+        return _crown(settings, dbt, run, run_id, before, entry)
 
 
 def _crown(
@@ -192,15 +195,23 @@ def _events(settings: Settings) -> list[Event]:
         return ledger.read(warehouse)
 
 
-def _check_deployable(settings: Settings, version: str) -> None:
-    """Refuse a version whose model or bundle is gone or damaged."""
+def _make_deployable(settings: Settings, dbt: Dbt, entry: Entry) -> None:
+    """Refuse a version whose model is gone or whose bundle is damaged.
+
+    On another machine than the one that trained it, its bundle is not there: it is written from the
+    warehouse, before the ledger says anything.
+    """
+    version = entry.model_version
     if not has_model(settings, version):
         raise InputRejected(
             f"{version} can't become champion: its model {model_relation(version)} was dropped. "
             f"Versions that still have a bundle: {_listed(set(bundle.bundle_versions(settings)))}."
         )
+    path = bundle.bundle_path(settings, version)
     try:
-        bundle.read_bundle(bundle.bundle_path(settings, version))
+        if not path.exists():
+            make_bundle(settings, dbt, entry)
+        bundle.read_bundle(path)
     except BundleError as error:
         raise InputRejected(f"{version} can't become champion: {error}") from error
 

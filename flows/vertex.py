@@ -99,16 +99,29 @@ def read_vertex_settings(settings: Settings) -> VertexSettings | None:
             f"{where}: there is no setting {', '.join(unknown)}; there are {', '.join(known)}."
         )
     part = dict(part)
-    part["location"] = part.get("location") or _region(settings)
+    region = _region(settings)
+    part["location"] = str(part.get("location") or region).lower()
+    if part.get("registration", NATIVE) == NATIVE and part["location"] != region:
+        raise SettingsError(
+            f"{where}: location is {part['location']!r}, but BigQuery registers its models in "
+            f"{region!r}, by the target's own location. Leave it out, or set registration to "
+            f"{PORTABLE}."
+        )
     if part.get("registration") == PORTABLE:
         part.setdefault("model_types", SERVABLE[NATIVE])
     for name, value in part.items():
         default = getattr(VertexSettings, name, None)
         kind: Any = float if isinstance(default, float) else type(default)
         if name == "labels":
-            value = {str(k): str(v) for k, v in dict(value or {}).items()}
+            if not isinstance(value or {}, Mapping):
+                raise SettingsError(f"{where}: labels is {value!r}, not names with a value each.")
+            value = {str(k): str(v) for k, v in (value or {}).items()}
         elif name == "model_types":
-            value = tuple(value)
+            if not isinstance(value, list | tuple):
+                raise SettingsError(f"{where}: model_types is {value!r}, not a list of types.")
+            value = tuple(str(one) for one in value)
+        elif kind is int and isinstance(value, float) and not value.is_integer():
+            raise SettingsError(f"{where}: {name} is {value!r}, not a whole number.")
         elif kind in (int, float):
             try:
                 value = kind(value)
@@ -151,6 +164,12 @@ def _check(found: VertexSettings, where: str) -> None:
             ),
             "of names and values of up to 63 of a-z, 0-9, _ and -",
         ),
+        (
+            "labels",
+            not any(name == "app" or name.startswith("onedeal") for name in found.labels),
+            "of other names than app and onedeal..., which are onedeal's own",
+        ),
+        ("machine_type", bool(found.machine_type), "the name of a machine type"),
         ("canary_percent", 1 <= found.canary_percent <= 100, "from 1 to 100"),
         ("min_replicas", found.min_replicas >= 1, "at least 1"),
         ("max_replicas", found.max_replicas >= found.min_replicas, "at least min_replicas"),

@@ -55,7 +55,7 @@ def run_job(
     """Write the pairs into a table, and wait for the job that predicts them into another."""
     events = ledger.read(warehouse)
     crowned = ledger.champion(events)
-    number = None if crowned is None else registered(events, crowned.model_version)
+    number = None if crowned is None else registered(vertex, events, crowned.model_version)
     if crowned is None or number is None:
         return None
     path = bundle.bundle_path(settings, crowned.model_version)

@@ -16,9 +16,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flows import ledger
-from flows.errors import VertexError
+from flows.errors import SettingsError, VertexError
 from flows.ledger import CANARY, DEPLOYED, PROMOTED, Entry, Event
-from flows.vertex import Vertex, VertexSettings
+from flows.versions import FELLEGI_SUNTER
+from flows.vertex import NATIVE, SERVABLE, Vertex, VertexSettings
 from flows.vertex_canary import KnownPair, judge, log_figures, smoke_test
 from flows.vertex_errors import VertexUnavailable
 from flows.vertex_registry import (
@@ -67,9 +68,15 @@ class Plan:
 
 
 def plan(events: Sequence[Event], settings: VertexSettings, now: datetime) -> Plan:
-    """Read of the ledger what Vertex AI is to serve."""
+    """Read of the ledger what Vertex AI is to serve.
+
+    Raises SettingsError where it can't serve the champion in the way that the settings name: what
+    is deployed is not to be undeployed for that.
+    """
     crowned = ledger.champion(events)
     if crowned is None or not _servable(events, crowned.model_version, settings):
+        if crowned is not None and not ledger.kept_off(events, crowned.model_version):
+            _check_type(crowned, settings)
         return Plan()
     champion, before = crowned.model_version, ledger.previous_champion(events)
     if before is not None and not _servable(events, before, settings):
@@ -144,12 +151,12 @@ def settle(vertex: Vertex, warehouse: ModelWarehouse) -> list[str]:
     kept = set()
     if wanted.champion is not None:
         aliases = {
-            CHAMPION: registered(events, wanted.champion),
-            DEFAULT: registered(events, wanted.champion),
-            PREVIOUS: registered(events, wanted.before) if wanted.before else None,
+            CHAMPION: registered(vertex, events, wanted.champion),
+            DEFAULT: registered(vertex, events, wanted.champion),
+            PREVIOUS: registered(vertex, events, wanted.before) if wanted.before else None,
         }
         changes += set_aliases(vertex, {k: v for k, v in aliases.items() if v is not None})
-        kept = {registered(events, version) for version in wanted.traffic or ()}
+        kept = {registered(vertex, events, version) for version in wanted.traffic or ()}
     elif vertex.find(vertex.endpoints.get_endpoint, {"name": vertex.endpoint}) is None:
         return changes
     undeploy_others(vertex, {number for number in kept if number is not None}, changes)
@@ -193,15 +200,27 @@ def set_aliases_of(vertex: Vertex, events: Sequence[Event], more: Mapping[str, s
     line = ledger.lineage(events)[:-1]
     aliases = dict(more)
     for alias, version in ((CHAMPION, line[-1:]), (DEFAULT, line[-1:]), (PREVIOUS, line[-2:-1])):
-        number = registered(events, version[0]) if version else None
+        number = registered(vertex, events, version[0]) if version else None
         if number is not None:
             aliases[alias] = number
     return set_aliases(vertex, aliases)
 
 
 def _servable(events: Sequence[Event], version: str, settings: VertexSettings) -> bool:
+    # Whatever `model_types` says since: it names those that may become champion.
     model_type = ledger.latest_details(events, version).get("model_type")
-    return model_type in settings.model_types and not ledger.kept_off(events, version)
+    return model_type in SERVABLE[settings.registration] and not ledger.kept_off(events, version)
+
+
+def _check_type(crowned: Event, settings: VertexSettings) -> None:
+    model_type = crowned.details.get("model_type")
+    if model_type in SERVABLE[settings.registration] or model_type == FELLEGI_SUNTER:
+        return
+    raise SettingsError(
+        f"The champion {crowned.model_version} is a {model_type}, which Vertex AI can't serve with "
+        f"registration: {settings.registration}. Set registration to {NATIVE} in the profile's "
+        "part vertex, or make another version champion (`onedeal rollback`, `onedeal promote`)."
+    )
 
 
 def _read(vertex: Vertex) -> v1.Endpoint:

@@ -75,7 +75,8 @@ def register(
             },
         )
     changes += _import_evaluation(vertex, events, version, number)
-    if not any(e.event == REGISTERED and e.model_version == version for e in events):
+    # Anew where it was registered elsewhere before, or deleted since.
+    if registered(vertex, events, version) != number:
         details = {"model": vertex.model, "version": number}
         ledger.record(warehouse, run_id, [Entry(version, REGISTERED, details)])
         changes.append(f"registered {version} as version {number} of {vertex.settings.model_id}")
@@ -134,10 +135,16 @@ def unregister(vertex: Vertex, version: str) -> None:
         vertex.run(vertex.models.delete_model_version, {"name": f"{vertex.model}@{number}"})
 
 
-def registered(events: Sequence[Event], version: str) -> str | None:
-    """The number under which the ledger says that a version is registered."""
-    found = [e for e in events if e.event == REGISTERED and e.model_version == version]
-    return str(found[-1].details["version"]) if found else None
+def registered(vertex: Vertex, events: Sequence[Event], version: str) -> str | None:
+    """The number under which the ledger says that a version is registered, at this place."""
+    found = [
+        str(event.details["version"])
+        for event in events
+        if event.event == REGISTERED
+        and event.model_version == version
+        and event.details["model"] == vertex.model
+    ]
+    return found[-1] if found else None
 
 
 def _upload(

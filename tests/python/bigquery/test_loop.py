@@ -33,7 +33,9 @@ from flows.cli import app
 from flows.console import Output
 from flows.deploy import CHAMPION_MODEL, drop_old_versions, kept_versions
 from flows.drift import read_drift
+from flows.errors import WarehouseError
 from flows.retrain import Outcome
+from flows.status import status
 from flows.versions import (
     MODEL_PREFIX,
     judged_version,
@@ -329,7 +331,10 @@ def test_the_status_tells_what_is_deployed_and_what_it_costs(story: Story) -> No
 
 
 def test_the_status_tells_what_the_runs_read(story: Story) -> None:
-    found = story.status
+    with open_warehouse(story.settings.for_run("serve")) as warehouse:
+        # The service's starts are no runs.
+        warehouse.query("select 1 as one")
+    found = status(story.settings)
     assert found.champion is not None and found.champion.model_version == story.versions[0]
     assert found.data.deals == DEALS and found.data.labels == (
         2 * FIRST_VERDICTS + MORE_VERDICTS + LAST_VERDICTS
@@ -359,6 +364,14 @@ def test_the_command_shows_the_status(story: Story) -> None:
     as_json = CliRunner().invoke(app, ["status", "--json", "--target", "emulator"], env=environment)
     told: dict[str, Any] = json.loads(as_json.output)
     assert told["target"] == "emulator" and told["costs"]["jobs"]
+
+
+def test_a_registered_model_keeps_its_name(story: Story) -> None:
+    first, *_ = story.versions
+    with open_warehouse(story.settings) as warehouse:
+        assert isinstance(warehouse, BigQueryWarehouse)
+        with pytest.raises(WarehouseError, match="as 'onedeal', for good, so it can't be served"):
+            warehouse.register_model(model_relation(first), "deals")
 
 
 def test_nothing_written_holds_the_credential(story: Story) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from flows import ledger
+from flows.bundle import bundle_path
 from flows.cli import STOPPED, app
 from flows.settings import Settings
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
-from tests.python.homes import PROJECT, HomeAt, champion_of
+from tests.python.homes import PROJECT, HomeAt, champion_of, events_of
 
 
 def onedeal(settings: Settings, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -188,6 +191,10 @@ def test_status_rollback_and_back_again(home_at: HomeAt) -> None:
     settings = home_at("second")
     second = champion_of(settings)
     assert second in onedeal(settings, "status").stdout
+    before = ledger.previous_champion(events_of(settings))
+    assert before is not None
+    # As on another machine than the one that wrote it.
+    shutil.rmtree(bundle_path(settings, before))
     back = onedeal(settings, "rollback")
     assert back.returncode == 0, back.stderr
     first = champion_of(settings)

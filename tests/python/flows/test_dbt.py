@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.dbt import Dbt, NodeResult
+from flows.deploy import compile_serving
 from flows.errors import DbtFailed, SettingsError
 from flows.profile import profiles_dir
 from flows.settings import Settings
@@ -229,6 +231,15 @@ def test_profiles_are_found_in_order(
     (tmp_path / "told").mkdir()
     (tmp_path / "told" / "profiles.yml").write_text(PROFILE)
     assert profiles_dir(settings) == tmp_path / "told"
+
+
+def test_what_the_service_runs_is_compiled_by_the_target_local(settings: Settings) -> None:
+    outputs = {"prod": {"type": "bigquery", "project": "deals", "schema": "onedeal"}}
+    profile = {"onedeal": {"target": "prod", "outputs": outputs}}
+    (settings.project_dir / "profiles.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    on_bigquery = replace(settings, target="prod")
+    with pytest.raises(SettingsError, match="by the target 'local' that profiles.example.yml has"):
+        compile_serving(on_bigquery, Dbt(on_bigquery))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def make_vertex(told: dict[str, Any]) -> Vertex:
             "priority": "interactive",
         }
     )
-    return Vertex(VertexSettings(location="europe-west4", **told), credentials, "prod")
+    return Vertex(VertexSettings(**{"location": "europe-west4", **told}), credentials, "prod")
 
 
 class Calls:

@@ -9,9 +9,10 @@ import pytest
 
 from flows import ledger
 from flows.deploy import known_pairs_of
+from flows.errors import SettingsError
 from flows.vertex import VertexSettings
 from flows.vertex_canary import LogFigures, VersionFigures, judge, log_figures
-from flows.vertex_endpoint import CanaryRejected, plan, serve
+from flows.vertex_endpoint import CanaryRejected, Plan, plan, serve
 from flows.warehouse import utc_now
 from tests.python.vertex import small
 from tests.python.vertex.conftest import Place
@@ -190,5 +191,21 @@ def test_the_plan_follows_the_ledger(place: Place) -> None:
     assert (made.canary, made.is_proven, made.traffic) == (False, True, {B: 100, A: 0})
     later = now + timedelta(hours=25)
     assert plan(events, SETTINGS, later).traffic == {B: 100}
-    # A champion that Vertex AI can't serve takes everything off the endpoint.
-    assert plan(events, VertexSettings(model_types=("boosted",)), now).traffic is None
+    # What may become champion from now on is another question.
+    narrowed = VertexSettings(model_types=("boosted_tree_classifier",))
+    assert plan(events, narrowed, later).traffic == {B: 100}
+
+
+def test_a_champion_of_another_type(place: Place) -> None:
+    """One without labels takes everything off the endpoint, one that settings exclude nothing."""
+
+    def planned(model_type: str, registration: str) -> Plan:
+        small.crown(place.settings, "A", "promoted", model_type=model_type)
+        with small.open_small(place.settings) as warehouse:
+            events = ledger.read(warehouse)
+        return plan(events, VertexSettings(registration=registration), utc_now())
+
+    assert planned("fellegi_sunter", "bigquery") == Plan()
+    assert planned("boosted_tree_classifier", "bigquery").champion == A
+    with pytest.raises(SettingsError, match=f"{A} is a boosted_tree_classifier, which Vertex AI"):
+        planned("boosted_tree_classifier", "export")

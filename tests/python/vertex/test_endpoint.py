@@ -387,6 +387,27 @@ def test_uploaded_models_take_the_portable_way(place: Place) -> None:
     assert place.service.aliases() == {"champion": A, "default": A}
 
 
+def test_models_go_to_another_place_with_new_numbers(place: Place) -> None:
+    """Those that the ledger has of the place before say nothing of the new one."""
+    place.vertex.update(registration="export", bucket="models")
+    for name in "ABC":
+        assert place.run(name, "promoted")["error"] is None
+    place.vertex.update(model_id="deals", endpoint_id="deals")
+    for _ in range(2):
+        assert place.run("C")["error"] is None
+    at = f"projects/{place.service.project}/locations/{place.service.location}"
+    numbers = place.service.models[f"{at}/models/deals"]
+    assert {number: model.labels["onedeal_version"] for number, model in numbers.items()} == {
+        "1": B,
+        "2": C,
+    }
+    assert sorted(numbers["2"].version_aliases) == ["champion", "default"]
+    assert list(numbers["1"].version_aliases) == ["previous"]
+    endpoint = place.service.endpoints[f"{at}/endpoints/deals"]
+    shares = {d.display_name: endpoint.traffic_split.get(d.id, 0) for d in endpoint.deployed_models}
+    assert shares == {B: 0, C: 100}
+
+
 def test_a_wrong_field_is_refused() -> None:
     url = "/v1/projects/p/locations/l/endpoints/e:deployModel"
     call, request = read_request("POST", url, b'{"deployedModel": {"displayName": "x"}}')
