@@ -125,6 +125,11 @@ def test_build_trains_and_scores_without_the_flows(
     assert versions in ([("dev_logistic",)], [("dev_boosted_tree",)])
     assert query(tmp_path, "select count(*) > 0 from onedeal.duplicate_groups") == [(True,)]
 
+    moves = query(tmp_path, "select count(*) from onedeal.int_duplicates__moves")
+    empty = dbt("run", "--empty", "--select", "int_duplicates__moves", *variables)
+    assert empty.returncode == 0, empty.stdout
+    assert query(tmp_path, "select count(*) from onedeal.int_duplicates__moves") == moves
+
     fresh = dbt("source", "freshness", *variables)
     assert fresh.returncode == 0, fresh.stdout
     docs = dbt("docs", "generate", *variables)
