@@ -21,6 +21,7 @@ from flows.agreement import check_agreement
 from flows.dbt import Dbt
 from flows.errors import (
     BundleError,
+    DbtFailed,
     OnedealError,
     SettingsError,
     VertexError,
@@ -67,18 +68,28 @@ class Converged:
     changes: tuple[str, ...]
 
 
-def converge(settings: Settings, dbt: Dbt, run_id: str) -> Converged:
+def converge(
+    settings: Settings, dbt: Dbt, run_id: str, unscored_is_told: bool = False
+) -> Converged:
     """Bring everything in line with the ledger, finishing what a killed run left.
 
-    Raises OnedealError when the champion's model is gone.
+    unscored_is_told: a champion that can't score is a change to be told, and no error: before a
+    training, which may find another.
+
+    Raises OnedealError when the champion's model is gone, DbtFailed when it can't score.
     """
     changes = [f"removed the unfinished {name}" for name in bundle.remove_unfinished(settings)]
     champion, deployed = deploy(settings, dbt, run_id)
     changes += deployed
     changes += drop_old_versions(settings)
     if champion is not None and needs_scoring(settings, champion):
-        score_pairs(settings, dbt)
-        changes.append(f"scored all pairs with {champion}")
+        try:
+            score_pairs(settings, dbt)
+            changes.append(f"scored all pairs with {champion}")
+        except DbtFailed as error:
+            if not unscored_is_told:
+                raise
+            changes.append(f"could not score with {champion}: {error}")
     changes += _write_missing_report(settings)
     return Converged(champion, tuple(changes))
 

@@ -20,31 +20,32 @@ FILE_EVALUATION = ("evaluation_file_predictions", "evaluation_file_metrics")
 class Evaluations:
     """The evaluation tables of one run: its candidates, the champion, comparisons and segments.
 
-    candidates: empty without verdicts to evaluate them by. unlabelled: what the candidate that
-    needs no verdict says of itself. cross_validated: versions of the candidates of which models
-    were trained without a fold of the labels, as where labels are few.
+    candidates: empty without verdicts to evaluate them by. champion_type: its model type; None
+    without one, and where it can't be asked, since it reads what pairs no longer have. unlabelled:
+    what the candidate that needs no verdict says of itself. cross_validated: versions of the
+    candidates of which models were trained without a fold of the labels, as where labels are few.
     """
 
     candidates: tuple[Evaluation, ...]
     champion: Evaluation | None
+    champion_type: str | None
     unlabelled: UnlabelledEvaluation
     comparisons: tuple[Comparison, ...]
     segments: Mapping[str, tuple[Segment, ...]]
     cross_validated: frozenset[str]
 
     def candidate(
-        self, champion_type: str | None, model_types: Sequence[str] | None = None
+        self, model_types: Sequence[str] | None = None
     ) -> Evaluation | UnlabelledEvaluation:
         """The candidate that goes to the gate.
 
-        champion_type: model type of the champion, None without one. model_types: those that can be
-        served; all by default.
+        model_types: those that can be served; all by default.
 
         Where there are too few verdicts to judge by, the candidate that needs none goes, but not
         against a champion that learned from verdicts.
         """
-        if champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
-            self.candidates, self.comparisons, is_first=champion_type is None
+        if self.champion_type in (None, FELLEGI_SUNTER) and not gate.can_be_judged(
+            self.candidates, self.comparisons, is_first=self.champion_type is None
         ):
             return self.unlabelled
         return gate.choose(
@@ -85,9 +86,15 @@ def read_evaluations(warehouse: Warehouse, run_id: str) -> Evaluations:
     unlabelled = warehouse.query(
         f"select {unlabelled_columns} from {warehouse.name('unlabelled_evaluation')}"
     )
+    # Of all candidate pairs some are there, also where nobody has judged any.
+    asked = warehouse.query(
+        f"select distinct model_type from {warehouse.name('sampled_predictions')} "
+        "where role = 'champion'"
+    )
     return Evaluations(
         tuple(candidates),
         champion,
+        str(asked[0]["model_type"]) if asked else None,
         UnlabelledEvaluation(**unlabelled[0]),
         tuple(Comparison(**row) for row in comparisons),
         segments,

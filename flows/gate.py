@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.versions import FELLEGI_SUNTER
 
@@ -99,7 +99,8 @@ class Agreement:
 class UnlabelledEvaluation:
     """What can be known of a model without a verdict: the row of `unlabelled_evaluation`.
 
-    Precision and recall are what the model expects of itself. `weakest_agreement` is in bits.
+    Precision and recall are what the model expects of itself. `weakest_agreement` and
+    `strongest_disagreement` are in bits.
     `champion_overlap`: of the pairs that this model or the champion calls duplicates, the share
     that both do; None where the champion learned from labels, or there is none.
     """
@@ -117,6 +118,7 @@ class UnlabelledEvaluation:
     expected_precision: float | None
     expected_recall: float | None
     weakest_agreement: float | None
+    strongest_disagreement: float | None
     champion_overlap: float | None
 
     def as_evaluation(self) -> Evaluation:
@@ -238,12 +240,13 @@ def decide_unlabelled(candidate: UnlabelledEvaluation, agreement: Agreement) -> 
     """Judge a model that no verdict can judge, by what its estimate says of itself.
 
     Wrong is an estimate that did not settle, that finds next to nothing or far too much to be a
-    duplicate, to which agreement speaks against a duplicate, whose two kinds of pairs run into each
-    other, or that contradicts the unlabelled champion. That it is right, nothing of this shows, and
-    the last reason says so.
+    duplicate, to which agreement speaks against a duplicate or disagreement for one, whose two
+    kinds of pairs run into each other, or that contradicts the unlabelled champion. That it is
+    right, nothing of this shows, and the last reason says so.
     """
     share = _number(candidate.duplicate_share)
     weakest = _number(candidate.weakest_agreement)
+    disagreement = _number(candidate.strongest_disagreement)
     overlap = _number(candidate.champion_overlap)
     duplicates = candidate.expected_duplicates
     reasons = [
@@ -287,6 +290,19 @@ def decide_unlabelled(candidate: UnlabelledEvaluation, agreement: Agreement) -> 
             else f"Exact agreement on one of the comparisons speaks against a duplicate "
             f"({weakest:.1f} bits).",
         ),
+        Reason(
+            "strongest_disagreement",
+            disagreement is not None and disagreement < 0,
+            disagreement,
+            0.0,
+            "No comparison could be estimated."
+            if disagreement is None
+            else "Disagreement speaks against a duplicate on every comparison, with at least "
+            f"{-disagreement:.1f} bits."
+            if disagreement < 0
+            else f"Disagreement on one of the comparisons speaks for a duplicate "
+            f"({disagreement:.1f} bits).",
+        ),
         _at_least(
             "expected_precision",
             "precision that the model expects of itself",
@@ -324,6 +340,17 @@ def decide_unlabelled(candidate: UnlabelledEvaluation, agreement: Agreement) -> 
     sentence = f"Nothing here was checked against a person's verdict: there are too few. {where}"
     reasons.append(Reason("unlabelled", True, 0.0, 0.0, sentence))
     return Decision(passed, tuple(reasons))
+
+
+def without_champion(decision: Decision, champion: str) -> Decision:
+    """A decision with a word on a champion that nothing could be compared with."""
+    sentence = (
+        f"The champion {champion} reads what pairs no longer have, so there was nothing to compare "
+        "with: the candidate was judged as a first model."
+    )
+    return replace(
+        decision, reasons=(*decision.reasons, Reason("no_comparison", True, 0.0, 0.0, sentence))
+    )
 
 
 def decide(

@@ -83,10 +83,12 @@ CHECKS = {
     "expected_duplicates": ("Duplicates it expects", "at least"),
     "duplicate_share": ("Share of the pairs it expects to be duplicates", "at most"),
     "weakest_agreement": ("Bits of exact agreement, the least", "more than"),
+    "strongest_disagreement": ("Bits of disagreement, the most", "less than"),
     "expected_precision": ("Precision it expects of itself", "at least"),
     "expected_recall": ("Recall it expects of itself", "at least"),
     "champion_overlap": ("Duplicates in common with the champion", "at least"),
     "unlabelled": ("Checked against verdicts", "at least"),
+    "no_comparison": ("Compared with the champion", "at least"),
 }
 
 
@@ -379,6 +381,8 @@ def _checks(total: int) -> str:
 def _against(report: RunReport) -> str:
     """How candidate and champion compare, in one sentence."""
     comparison = report.comparison
+    if any(reason.check == "no_comparison" for reason in report.decision.reasons):
+        return "The champion reads what pairs no longer have, so the model was judged by itself."
     if report.champion is None:
         return "No verdict was there to compare it with the champion by."
     if comparison is None or comparison.average_precision_difference is None:

@@ -110,7 +110,7 @@ def retrain(
         vertex = read_vertex_settings(settings)
         if vertex is not None:
             run("access", check_access, settings)
-        healed = run("converge", converge, settings, dbt, run_id)
+        healed = run("converge", converge, settings, dbt, run_id, True)
         freshness = run("freshness", check_freshness, settings, dbt, force)
 
         def ended(outcome: Outcome, reasons: Sequence[str], **more: Any) -> RetrainResult:
@@ -128,8 +128,7 @@ def retrain(
         compiled = run("compile", compile_matching, settings, dbt)
         run("features", build_features, dbt)
         missing = missing_labels(settings)
-        champion_type = read_champion_type(settings)
-        if missing is not None and champion_type not in (None, FELLEGI_SUNTER):
+        if missing is not None and read_champion_type(settings) not in (None, FELLEGI_SUNTER):
             run("score", score_pairs, settings, dbt)
             run("refresh", refresh_bundle, settings, dbt)
             return ended(Outcome.NOT_TRAINABLE, (missing,), champion=healed.champion)
@@ -138,9 +137,7 @@ def retrain(
         chosen = (
             evaluations.unlabelled
             if missing is not None
-            else evaluations.candidate(
-                champion_type, None if vertex is None else vertex.model_types
-            )
+            else evaluations.candidate(None if vertex is None else vertex.model_types)
         )
         candidate = chosen if isinstance(chosen, Evaluation) else chosen.as_evaluation()
         agreement = run("bundle", write_candidate_bundle, settings, compiled, candidate)
@@ -277,6 +274,8 @@ def decide(
             label_growth=_label_growth(champion, labels),
         )
         threshold = _threshold(candidate)
+    if champion is not None and evaluations.champion_type is None:
+        decision = gate.without_champion(decision, champion.model_version)
     details = {
         "threshold": threshold,
         "model_type": candidate.model_type,

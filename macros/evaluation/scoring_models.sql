@@ -83,7 +83,7 @@
     }) }}
 {% endmacro %}
 
-{# The champion with the relations that it is made of; none where there is none. #}
+{# The champion with the relations that it is made of, and what it lacks; none where there is none. #}
 {% macro stored_champion() %}
     {% set champion = champion_model() %}
     {% if champion %}
@@ -91,13 +91,45 @@
             'relation': model_relation(champion.model_version),
             'weights': weights_relation(champion.model_version),
         }) %}
+        {% do champion.update({'lacks': what_champion_lacks(champion)}) %}
     {% endif %}
     {{ return(champion) }}
 {% endmacro %}
 
+{# The same where it can be asked; none where it lacks anything. #}
+{% macro usable_champion() %}
+    {% set champion = stored_champion() %}
+    {{ return(none if champion and champion.lacks else champion) }}
+{% endmacro %}
+
+{# What the model `champion` reads and pairs no longer have, in words: features that were renamed or taken out since it
+   was trained, comparisons with other levels. #}
+{% macro what_champion_lacks(champion) %}
+    {% set weighed = run_query(
+        "select coalesce(known.comparison, weighed.comparison) as comparison from (" ~ comparison_levels()
+        ~ ") as known full join (select comparison, level from " ~ champion.weights
+        ~ " where comparison <> 'prior') as weighed"
+        ~ " on known.comparison = weighed.comparison and known.level = weighed.level"
+        ~ " where known.level is null or weighed.level is null group by 1 order by 1"
+    ).columns[0].values() %}
+    {% set lacks = [] %}
+    {% for comparison in weighed %}
+        {% do lacks.append('the comparison ' ~ comparison ~ ' with its levels of then') %}
+    {% endfor %}
+    {% if champion.model_type != 'fellegi_sunter' %}
+        {% set features = run_query(
+            'select input as feature from ' ~ ml_feature_info(champion.relation) ~ ' order by 1'
+        ).columns[0].values() %}
+        {% for feature in features if feature not in model_feature_names(champion.model_type) %}
+            {% do lacks.append('the feature ' ~ feature) %}
+        {% endfor %}
+    {% endif %}
+    {{ return(lacks) }}
+{% endmacro %}
+
 {# The same with the model that it is judged by as its relation. #}
 {% macro judged_champion() %}
-    {% set champion = stored_champion() %}
+    {% set champion = usable_champion() %}
     {% if champion and champion.judged_relation %}
         {% do champion.update({'relation': stored_relation(champion.judged_relation)}) %}
     {% endif %}
@@ -154,6 +186,14 @@
     {% set model_evaluation = ref('model_evaluation') %}
     {% set unlabelled_evaluation = ref('unlabelled_evaluation') %}
     {% set champion = stored_champion() %}
+    {% if champion and champion.lacks %}
+        {# Not none: the groups are not to dissolve for that. #}
+        {{ exceptions.raise_compiler_error(
+            'The champion ' ~ champion.model_version ~ ' reads ' ~ champion.lacks | join(', ')
+            ~ ', which pairs no longer have, so it can score none. Run `onedeal retrain --force`, which trains another '
+            ~ 'and judges it without this one; or bring back what it reads.'
+        ) }}
+    {% endif %}
     {% if champion %}
         {{ return(champion) }}
     {% endif %}

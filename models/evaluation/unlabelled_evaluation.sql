@@ -1,4 +1,4 @@
-{%- set champion = stored_champion() -%}
+{%- set champion = usable_champion() -%}
 {%- set has_unlabelled_champion = champion and champion.model_type == 'fellegi_sunter' -%}
 
 with
@@ -107,7 +107,9 @@ estimates as (
                     then match_weight
                 {% endfor %}
             end
-        ) as weakest_agreement
+        ) as weakest_agreement,
+        max(case when comparison <> 'prior' and level = 0 and passes > 0 then match_weight end)
+            as strongest_disagreement
 
     from model
 
@@ -127,6 +129,7 @@ final as (
         separation.expected_precision,
         separation.expected_recall,
         estimates.weakest_agreement,
+        estimates.strongest_disagreement,
         separation.champion_overlap,
         cast(0.5 as float64) as threshold,
         estimates.expected_duplicates / nullif(separation.n_pairs, 0) as duplicate_share

@@ -481,6 +481,7 @@ UNLABELLED = UnlabelledEvaluation(
     expected_precision=0.92,
     expected_recall=0.9,
     weakest_agreement=3.3,
+    strongest_disagreement=-2.1,
     champion_overlap=None,
 )
 
@@ -502,6 +503,8 @@ def test_a_sound_estimate_is_promoted_and_called_unchecked() -> None:
         ({"duplicate_share": None}, "duplicate_share"),
         ({"weakest_agreement": -0.1}, "weakest_agreement"),
         ({"weakest_agreement": None}, "weakest_agreement"),
+        ({"strongest_disagreement": 0.1}, "strongest_disagreement"),
+        ({"strongest_disagreement": None}, "strongest_disagreement"),
         ({"expected_precision": 0.69}, "expected_precision"),
         ({"expected_precision": math.nan}, "expected_precision"),
         ({"expected_recall": 0.49}, "expected_recall"),

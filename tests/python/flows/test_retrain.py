@@ -22,7 +22,7 @@ from flows.artifact_store import (
 )
 from flows.bundle import bundle_versions, current_version
 from flows.dbt import Dbt
-from flows.deploy import KEPT_VERSIONS, compile_serving, kept_versions
+from flows.deploy import KEPT_VERSIONS, compile_serving, forget_scores, kept_versions
 from flows.errors import BundleError, DbtFailed, InputRejected, NothingToDo
 from flows.evaluations import read_evaluations
 from flows.freshness import Freshness
@@ -31,8 +31,10 @@ from flows.ingest import NotPublished, ingest_deals, ingest_labels
 from flows.ledger import Entry, Event
 from flows.retrain import Outcome, decide, retrain
 from flows.rollback import promote, rollback
+from flows.score import score
 from flows.settings import Settings
 from flows.status import ArtifactStoreStatus, status
+from flows.versions import model_relation
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
 from tests.python.homes import PROJECT, HomeAt, champion_of, events_of
 
@@ -287,6 +289,33 @@ def test_a_failing_model_leaves_the_champion_and_its_scores(home_at: HomeAt) -> 
         assert scores == warehouse.query(
             f"select * from {MODEL_SCHEMA}.deal_predictions order by pair_id"
         )
+
+
+def test_a_champion_that_reads_what_is_gone_gives_way(home_at: HomeAt) -> None:
+    """As after a feature was renamed: it can neither score nor be compared, and stops nothing."""
+    settings = home_at("second")
+    before = champion_of(settings)
+    with open_warehouse(settings) as warehouse:
+        models = [
+            name for name in warehouse.models(model_relation(before)) if "weights" not in name
+        ]
+        for model in models:
+            warehouse.execute(
+                f"update {MODEL_SCHEMA}.{model} set model = "
+                "replace(model, '\"owner_equal\"', '\"owner_alike\"')"
+            )
+    said = f"The champion {before} reads the feature owner_alike, which pairs no longer have"
+    forget_scores(settings)
+    with pytest.raises(DbtFailed, match=said):
+        score(settings)
+    ended = retrain(settings, force=True)
+    assert f"could not score with {before}" in str(ended.repaired) and said in str(ended.repaired)
+    assert (ended.outcome, ended.previous) == (Outcome.PROMOTED, None)
+    assert f"The champion {before} reads what pairs no longer have" in ended.reasons[-1]
+    assert ended.report is not None and "so the model was judged by itself" in (
+        ended.report.read_text(encoding="utf-8")
+    )
+    assert score(settings).champion == champion_of(settings) != before
 
 
 def test_retention_keeps_the_champion_and_the_one_before_it() -> None:
