@@ -258,6 +258,12 @@ def test_resources_are_those_that_the_documentation_advises() -> None:
     assert f"`--min-instances={service()['scaling'][0]['min_instance_count']}`" in advised
 
 
+def test_an_empty_part_vertex_counts_as_it_does_for_the_commands() -> None:
+    lifecycle = resource("google_secret_manager_secret_version", "profiles")["lifecycle"][0]
+    part = "yamldecode(file(local.profiles)).onedeal.outputs.prod.vertex"
+    assert lifecycle["precondition"][0]["condition"] == f"${{can({part}) == var.vertex}}"
+
+
 def test_messages_go_to_the_route_that_takes_them() -> None:
     assert local("push").endswith(f'"${{local.address}}{PUBSUB}" : null}}')
     push = resource("google_pubsub_subscription", "onedeal")["push_config"][0]

@@ -54,6 +54,16 @@ def test_the_example_is_understood_once_it_is_uncommented(
     assert (found.location, found.registration) == ("europe-west4", "bigquery")
 
 
+def test_an_empty_part_is_all_defaults(tmp_path: Path, profile: Profile) -> None:
+    settings = profile()
+    defaults = read_vertex_settings(settings)
+    written = tmp_path / "profiles.yml"
+    document = yaml.safe_load(written.read_text())
+    document["onedeal"]["outputs"]["prod"]["vertex"] = None
+    written.write_text(yaml.safe_dump(document))
+    assert defaults is not None and read_vertex_settings(settings) == defaults
+
+
 def test_texts_are_rendered_as_dbt_does(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MACHINE", "n1-highmem-2")
     found = read_vertex_settings(
