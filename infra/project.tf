@@ -3,6 +3,9 @@ locals {
   serves    = var.image != null
   triggered = local.serves && var.prefect != null
 
+  # Of a multi-region, the region in which Vertex AI has its models.
+  region = coalesce(var.region, lookup({ EU = "europe-west4", US = "us-central1" }, var.location, var.location))
+
   apis = concat(
     ["bigquery.googleapis.com", "iam.googleapis.com", "storage.googleapis.com"],
     var.vertex ? ["aiplatform.googleapis.com"] : [],

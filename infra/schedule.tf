@@ -53,7 +53,7 @@ resource "google_cloud_scheduler_job" "onedeal" {
   count = local.triggered ? 1 : 0
 
   name     = "onedeal"
-  region   = var.region
+  region   = local.region
   schedule = var.schedule
   # The business date is the day in UTC on which the message was published.
   time_zone = "Etc/UTC"

@@ -2,7 +2,7 @@ locals {
   service = "onedeal"
   # The audience of tokens is part of the service's own settings, so it has to be known before the
   # service is: Cloud Run makes this address of every service's name, project and region.
-  address = local.serves ? "https://${local.service}-${data.google_project.this[0].number}.${var.region}.run.app" : null
+  address = local.serves ? "https://${local.service}-${data.google_project.this[0].number}.${local.region}.run.app" : null
   push    = local.triggered ? "${local.address}/v1/trigger/pubsub" : null
 
   profiles     = startswith(var.profiles, "/") ? var.profiles : "${path.module}/${var.profiles}"
@@ -105,7 +105,7 @@ resource "google_secret_manager_secret" "serve" {
   replication {
     user_managed {
       replicas {
-        location = var.region
+        location = local.region
       }
     }
   }
@@ -173,7 +173,7 @@ resource "google_cloud_run_v2_service" "onedeal" {
   count = local.serves ? 1 : 0
 
   name                = local.service
-  location            = var.region
+  location            = local.region
   labels              = local.labels
   deletion_protection = var.deletion_protection
 

@@ -20,12 +20,12 @@ variable "location" {
 }
 
 variable "region" {
-  description = "Where all else is: bucket, service, schedule. For BigQuery's EU, Vertex AI has its models in europe-west4, for US in us-central1."
+  description = "Where all else is: bucket, service, schedule. null is location's region, or where Vertex AI has its models: for EU europe-west4, for US us-central1."
   type        = string
-  default     = "europe-west4"
+  default     = null
 
   validation {
-    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    condition     = var.region == null || can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
     error_message = "A region is written as europe-west4: neither a zone (europe-west4-a) nor a multi-region (EU)."
   }
 }

@@ -16,5 +16,5 @@ terraform {
 
 provider "google" {
   project = var.project
-  region  = var.region
+  region  = local.region
 }

@@ -16,7 +16,7 @@ resource "google_bigquery_dataset" "onedeal" {
 # What the commands publish and instances of the service fetch.
 resource "google_storage_bucket" "artifacts" {
   name                        = coalesce(var.bucket, "${var.project}-onedeal-artifacts")
-  location                    = var.region
+  location                    = local.region
   labels                      = local.labels
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"

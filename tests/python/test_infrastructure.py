@@ -12,6 +12,7 @@ import hcl2
 import pytest
 import yaml
 
+from flows.vertex import REGIONS
 from serving.access import HEALTH, PUBSUB
 from serving.settings import ServingSettings
 from serving.triggers import KIND
@@ -324,4 +325,13 @@ def test_what_the_profile_takes_by_default_is_the_default_here() -> None:
     profile = (ROOT / "profiles.example.yml").read_text(encoding="utf-8")
     location = re.search(r"'ONEDEAL_GCP_LOCATION', '(\w+)'", profile)
     assert location and variables()["location"]["default"] == location[1]
-    assert f"in `{variables()['region']['default']}`" in document("vertex-ai.md")
+
+
+def test_all_else_is_by_default_where_vertex_ai_has_the_models() -> None:
+    assert variables()["region"]["default"] is None
+    multi_regions = ", ".join(f'{place} = "{region}"' for place, region in REGIONS.items())
+    assert f"lookup({{{multi_regions}}}, var.location, var.location)" in local("region")
+    for name, text in sources().items():
+        assert "var.region" not in text or name in ("variables.tf", "project.tf")
+    for place, region in REGIONS.items():
+        assert re.search(rf"\b{place} (?:are )?in `{region}`", document("vertex-ai.md"))
