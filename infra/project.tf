@@ -2,6 +2,7 @@ locals {
   labels    = { app = "onedeal" }
   serves    = var.image != null
   triggered = local.serves && var.prefect != null
+  scheduled = local.triggered && var.schedule != null
 
   # Of a multi-region, the region in which Vertex AI has its models.
   region = coalesce(var.region, lookup({ EU = "europe-west4", US = "us-central1" }, var.location, var.location))
@@ -10,7 +11,8 @@ locals {
     ["bigquery.googleapis.com", "iam.googleapis.com", "storage.googleapis.com"],
     var.vertex ? ["aiplatform.googleapis.com"] : [],
     local.serves ? ["run.googleapis.com", "secretmanager.googleapis.com"] : [],
-    local.triggered ? ["cloudscheduler.googleapis.com", "pubsub.googleapis.com"] : [],
+    local.triggered ? ["pubsub.googleapis.com"] : [],
+    local.scheduled ? ["cloudscheduler.googleapis.com"] : [],
   )
 }
 

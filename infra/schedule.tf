@@ -50,7 +50,7 @@ resource "google_pubsub_subscription" "onedeal" {
 }
 
 resource "google_cloud_scheduler_job" "onedeal" {
-  count = local.triggered ? 1 : 0
+  count = local.scheduled ? 1 : 0
 
   name     = "onedeal"
   region   = local.region

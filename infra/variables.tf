@@ -132,12 +132,12 @@ variable "prefect" {
 }
 
 variable "schedule" {
-  description = "When a training is asked for, as cron has it, in UTC."
+  description = "When a message asks for a training, as cron has it, in UTC; null is never: Prefect starts retrain/daily by a schedule of its own (prefect.yaml)."
   type        = string
-  default     = "0 3 * * *"
+  default     = null
 
   validation {
-    condition     = can(regex("^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$", var.schedule))
+    condition     = var.schedule == null || can(regex("^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$", var.schedule))
     error_message = "A schedule has cron's five fields: minute, hour, day, month, weekday."
   }
 }

@@ -275,6 +275,16 @@ def test_messages_go_to_the_route_that_takes_them() -> None:
     assert job["pubsub_target"][0]["attributes"] == {"kind": KIND}
 
 
+def test_trainings_have_one_schedule_by_default() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    (retrain,) = [one for one in deployments if one["entrypoint"].endswith(".retrain")]
+    assert retrain["schedules"]
+    assert variables()["schedule"]["default"] is None
+    job = resource("google_cloud_scheduler_job", "onedeal")
+    assert job["count"] == "${local.scheduled ? 1 : 0}"
+    assert local("scheduled") == "${local.triggered && var.schedule != null}"
+
+
 def test_no_secret_stands_in_the_state() -> None:
     versions = resources("google_secret_manager_secret_version")
     assert len(versions) == 2
