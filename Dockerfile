@@ -40,7 +40,7 @@ USER 10001
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Whether it lives; whether it is ready is for the orchestrator to ask, at /readyz.
+# Whether it lives; whether it is ready is for the orchestrator to ask, at /ready.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", \
     "import os, urllib.request as u; p = os.environ.get('AIP_HTTP_PORT') or os.environ.get('PORT', '8080'); u.urlopen(f'http://127.0.0.1:{p}/healthz', timeout=2)"]
 CMD ["onedeal", "serve"]

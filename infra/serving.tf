@@ -213,7 +213,7 @@ resource "google_cloud_run_v2_service" "onedeal" {
         failure_threshold = 48
 
         http_get {
-          path = "/readyz"
+          path = "/ready"
           port = 8080
         }
       }

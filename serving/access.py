@@ -15,7 +15,9 @@ from serving.tokens import Caller, CertificatesUnavailable, TokenRefused, TokenV
 
 T = TypeVar("T")
 
-HEALTH = ("/healthz", "/readyz")
+READY = ("/ready", "/readyz")
+"""One route by two names: Cloud Run keeps some paths that end in z for itself."""
+HEALTH = ("/healthz", *READY)
 PUBSUB = "/v1/trigger/pubsub"
 REVIEW = "/review"
 PAGES = ("/docs", "/openapi.json", "/metrics", REVIEW)

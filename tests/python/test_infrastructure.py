@@ -233,7 +233,7 @@ def test_the_profile_lies_where_the_service_looks_for_it() -> None:
     assert "DBT_PROFILES_DIR = local.profiles_dir" in local("environment")
 
 
-@pytest.mark.parametrize(("probe", "path"), [("startup", "/readyz"), ("liveness", "/healthz")])
+@pytest.mark.parametrize(("probe", "path"), [("startup", "/ready"), ("liveness", "/healthz")])
 def test_probes_ask_what_the_service_answers_without_a_key(probe: str, path: str) -> None:
     asked = container()[f"{probe}_probe"][0]
     assert asked["http_get"] == [{"path": path, "port": ServingSettings().port}]

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from flows.settings import Settings
+from serving.access import HEALTH, READY
 from tests.python.homes import PROJECT
 from tests.python.serving.conftest import CALLER, CALLERS
 from tests.python.serving.google_stand_in import Google, token
@@ -235,8 +236,9 @@ def test_no_route_opens_without_a_key(
 
 def test_health_is_open(server: Server) -> None:
     assert httpx.get(server.url + "/healthz").json() == {"status": "alive"}
-    assert httpx.get(server.url + "/readyz").json() == {"status": "ready"}
-    for path in ("/healthz", "/readyz"):
+    for path in READY:
+        assert httpx.get(server.url + path).json() == {"status": "ready"}
+    for path in HEALTH:
         head = httpx.head(server.url + path)
         assert head.status_code == 200 and not head.content
 
@@ -433,7 +435,10 @@ def test_the_document_describes_the_routes(server: Server) -> None:
     for method, path in ROUTES[:-1]:
         route = document["paths"][path][method.lower()]
         assert route["security"] == [{"key": []}] and route["description"], path
-    assert document["paths"]["/readyz"]["get"]["security"] == []
+    for path in HEALTH:
+        route = document["paths"][path]["get"]
+        assert route["security"] == [] and route["description"], path
+        assert ("503" in route["responses"]) == (path in READY)
     match = document["paths"]["/v1/match"]["post"]
     schema = match["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/MatchResponse"}
