@@ -3,7 +3,7 @@
 Load jobs and not the Storage Write API: a job is called after its batch, so BigQuery itself refuses
 to load one twice, where the API's exactly-once streams need an offset to be kept and gRPC and
 protocol buffers to be spoken. Jobs cost nothing, and a log may be a minute behind. A table takes
-1,500 of them a day, so at most one a minute is sent.
+1,500 of them a day (one in partitions takes more), so about one a minute is sent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flows.warehouse import utc_now
 from serving.sinks import ROWS_IN_GROUP
 
 SECONDS_BETWEEN_LOADS = 60.0
-"""1,440 jobs a day from one process; with more processes, let each send less often."""
+"""1,440 jobs a day from one process. More processes send less often: ONEDEAL_DELIVERY_SECONDS."""
 
 
 class BigQuerySink:

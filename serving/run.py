@@ -192,8 +192,8 @@ class Parts:
         self.champion = Champion(current, made.new_deals_dir, on_change=_log_bundle)
         self.service = Service(
             self.champion,
-            PredictionLog.open(settings),
-            Verdicts.open(settings),
+            PredictionLog.open(settings, every=serving.delivery_seconds),
+            Verdicts.open(settings, every=serving.delivery_seconds),
             self.metrics,
             endpoint=VertexEndpoint(vertex, serving.endpoint_seconds) if vertex else None,
             endpoint_seconds=serving.endpoint_seconds,

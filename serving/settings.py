@@ -41,7 +41,8 @@ class ServingSettings:
     a pair is part of an answer. rate_limit: deals a second and client. max_body_bytes: of a
     request. oidc_*: who may come with a token of Google's instead of a key. pubsub_*: whose push
     messages are taken. prefect_deployment: where `retrain` runs; empty for a process of its own.
-    endpoint_seconds: how long Vertex AI's endpoint may take. container: set behind Vertex AI.
+    endpoint_seconds: how long Vertex AI's endpoint may take. delivery_seconds: between deliveries
+    of log and verdicts; None as it suits the target. container: set behind Vertex AI.
     """
 
     host: str = "127.0.0.1"
@@ -61,6 +62,7 @@ class ServingSettings:
     prefect_api_url: str = ""
     prefect_api_key: str = ""
     endpoint_seconds: float = 2.0
+    delivery_seconds: float | None = None
     container: VertexContainer | None = None
 
     @classmethod
@@ -101,6 +103,9 @@ class ServingSettings:
             prefect_api_key=env.get("PREFECT_API_KEY", ""),
             endpoint_seconds=_read(
                 env, "ONEDEAL_ENDPOINT_SECONDS", 2.0, _positive, "a number above 0"
+            ),
+            delivery_seconds=_read(
+                env, "ONEDEAL_DELIVERY_SECONDS", None, _pause, "a number from 1 to 3600"
             ),
             container=container,
         )
@@ -171,6 +176,10 @@ def _share(text: str) -> float:
 
 def _positive(text: str) -> float:
     return _within(float(text), 1e-6, 1e9)
+
+
+def _pause(text: str) -> float:
+    return _within(float(text), 1, 3600)
 
 
 def _bytes(text: str) -> int:

@@ -21,6 +21,7 @@ import pytest
 from flows.settings import Settings
 from tests.python.homes import PROJECT
 from tests.python.serving.serve import KEY, Server, serve
+from tests.python.waiting import wait_until
 
 
 @pytest.fixture
@@ -118,6 +119,15 @@ def test_a_signal_ends_it_in_time_with_everything_delivered(
         assert server.events("stopped")
     wanted = {request: max(compared, 1) for request, compared in load.answered.items()}
     assert logged(home) == wanted
+
+
+def test_rows_are_delivered_as_often_as_the_settings_say(
+    home: Settings, deals: list[dict[str, Any]]
+) -> None:
+    # By default every 30 seconds.
+    with serve(home, {"ONEDEAL_DELIVERY_SECONDS": "1"}) as server:
+        server.match(deals[0])
+        wait_until(lambda: logged(home), 15)
 
 
 SLOW_START = """

@@ -18,6 +18,8 @@ def test_defaults_and_what_wins_over_them() -> None:
     assert ServingSettings.from_env(env).host == "0.0.0.0"
     told = ServingSettings.from_env(env, host="::1", port=0)
     assert (told.host, told.port) == ("::1", 0)
+    assert found.delivery_seconds is None
+    assert ServingSettings.from_env({"ONEDEAL_DELIVERY_SECONDS": "120"}).delivery_seconds == 120
 
 
 def test_vertex_ai_opens_its_routes_only_where_it_says_all() -> None:
@@ -40,6 +42,7 @@ def test_vertex_ai_opens_its_routes_only_where_it_says_all() -> None:
         ({"ONEDEAL_RATE_LIMIT": "0"}, "above 0"),
         ({"ONEDEAL_MAX_BODY_BYTES": "12"}, "above 1023"),
         ({"ONEDEAL_ENDPOINT_SECONDS": "-1"}, "above 0"),
+        ({"ONEDEAL_DELIVERY_SECONDS": "0"}, "from 1 to 3600"),
         ({"ONEDEAL_PREFECT_DEPLOYMENT": "daily"}, "flow/deployment"),
         ({"ONEDEAL_PREFECT_DEPLOYMENT": "retrain/daily"}, "PREFECT_API_URL is not"),
         ({"ONEDEAL_PUBSUB_AUDIENCE": "x"}, "ONEDEAL_PUBSUB_EMAIL is not"),
