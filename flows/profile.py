@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def profiles_dir(settings: Settings) -> Path:
 
     In this order: `$DBT_PROFILES_DIR`, the project's own, `~/.dbt` where it has a profile
     `onedeal`, and else a copy of `profiles.example.yml`, made under the home directory. Raises
-    SettingsError when there is none of these.
+    SettingsError when there is none of these, or the YAML of the one to use is broken.
     """
     found = _profiles_file(settings)
     if found.name == FILE:
@@ -184,7 +185,7 @@ def _profiles_file(settings: Settings) -> Path:
     if (settings.project_dir / FILE).is_file():
         return settings.project_dir / FILE
     users = Path.home() / ".dbt" / FILE
-    if PROFILE in _read(users):
+    if _has_profile(users):
         return users
     if not (settings.project_dir / EXAMPLE).is_file():
         raise SettingsError(
@@ -194,12 +195,31 @@ def _profiles_file(settings: Settings) -> Path:
     return settings.project_dir / EXAMPLE
 
 
+def _has_profile(path: Path) -> bool:
+    """Whether the file, which other projects may share, has a profile `onedeal`.
+
+    Raises SettingsError where it would have one if its YAML were not broken.
+    """
+    try:
+        return PROFILE in _read(path)
+    except SettingsError:
+        text = path.read_text(encoding="utf-8")
+        if re.search(rf"""^(['"]?){PROFILE}\1\s*:""", text, re.MULTILINE):
+            raise
+        return False
+
+
 def _read(path: Path) -> dict[str, Any]:
-    """The profiles of a file; none where it can't be read."""
+    """The profiles of a file; none where it can't be read. Raises SettingsError for broken YAML."""
     import yaml
 
     try:
         profiles = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+    except OSError:
         return {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        said = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise SettingsError(f"{path}{line}: this is no YAML: {said}.") from error
     return profiles if isinstance(profiles, dict) else {}

@@ -14,7 +14,7 @@ import yaml
 from flows.dbt import Dbt, NodeResult
 from flows.deploy import compile_serving
 from flows.errors import DbtFailed, SettingsError
-from flows.profile import profiles_dir
+from flows.profile import profiles_dir, target_type
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
 from tests.python.homes import PROJECT
@@ -240,6 +240,28 @@ def test_what_the_service_runs_is_compiled_by_the_target_local(settings: Setting
     on_bigquery = replace(settings, target="prod")
     with pytest.raises(SettingsError, match="by the target 'local' that profiles.example.yml has"):
         compile_serving(on_bigquery, Dbt(on_bigquery))
+
+
+def test_a_broken_profile_is_named_by_its_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DBT_PROFILES_DIR", raising=False)
+    users = tmp_path / ".dbt" / "profiles.yml"
+    users.parent.mkdir()
+    users.write_text("another:\n  target: a: b\n")
+    assert target_type(settings) == "duckdb"
+    users.write_text("another:\n  target: a: b\nonedeal: {}\n")
+    with pytest.raises(SettingsError, match=rf"{users}, line 2: .*mapping values are not allowed"):
+        target_type(settings)
+
+    own = settings.project_dir / "profiles.yml"
+    own.write_text("onedeal:\n\ttarget: local\n")
+    with pytest.raises(SettingsError, match=rf"{own}, line 2: this is no YAML: .*cannot start"):
+        target_type(settings)
+    own.write_text("onedeal: \x01\n")
+    with pytest.raises(SettingsError, match=rf"{own}: this is no YAML: .*special characters"):
+        target_type(settings)
 
 
 @pytest.mark.parametrize(
