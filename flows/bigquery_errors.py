@@ -81,10 +81,17 @@ def explain(
         )
     if isinstance(error, (GoogleAuthError, DbtBaseException, FileNotFoundError)):
         return WarehouseError(f"The credentials of {profile} can't be used: {message}")
+    # BigQuery has one reason for both: of what took too long it says that it "timed out".
+    if reason == "stopped" and "timed out" not in message.lower():
+        return WarehouseError(
+            f"A BigQuery job was cancelled, by a person or a program ({message}). Run the command "
+            "again if that was not meant."
+        )
     if isinstance(error, JobTimeout) or reason == "stopped":
         seconds = credentials.job_execution_timeout_seconds
+        limit = f"longer than {seconds} s" if seconds else "too long"
         return WarehouseError(
-            f"A BigQuery job took longer than {seconds} s and was stopped ({message}). Run the "
+            f"A BigQuery job took {limit} and was stopped ({message}). Run the "
             f"command again, or give jobs more time: job_execution_timeout_seconds in {profile}."
         )
     if isinstance(error, requests.exceptions.RequestException):

@@ -105,6 +105,10 @@ ERRORS: dict[str, tuple[dict[str, str] | Answer, tuple[str, ...]]] = {
         ended("stopped", "Job execution was cancelled: Job timed out after 20s"),
         ("longer than 20 s", "timed out after 20s", "job_execution_timeout_seconds"),
     ),
+    "a person's cancellation": (
+        ended("stopped", "Job execution was cancelled: User requested cancellation"),
+        ("was cancelled, by a person or a program", "User requested cancellation"),
+    ),
     "wrong SQL": (
         ended("invalidQuery", "Unrecognized name: x at [1:8]"),
         ("invalidQuery", "Unrecognized name: x at [1:8]"),
@@ -124,6 +128,16 @@ def test_an_error_says_what_to_do(settings: Settings, stand_in: StandIn, name: s
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, WarehouseDenied) == name.startswith("no permission")
     assert caught.value.__cause__ is not None
+
+
+def test_a_time_out_without_a_limit_names_none(
+    settings: Settings, stand_in: StandIn, tmp_path: Path
+) -> None:
+    with serving(stand_in) as endpoint:
+        write_profile(tmp_path, endpoint, job_execution_timeout_seconds=None)
+        stand_in.endings = [ERRORS["BigQuery's own time-out"][0]]
+        with opened(settings) as warehouse, pytest.raises(WarehouseError, match="took too long"):
+            warehouse.query("select 1 as n")
 
 
 def test_only_a_rate_limit_is_asked_again(settings: Settings, stand_in: StandIn) -> None:
