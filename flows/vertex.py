@@ -40,6 +40,8 @@ SERVABLE = {
 }
 """Model types that can be served, by the way they are registered."""
 
+MOST_KNOWN_PAIRS = 200
+"""All are asked in one request, which Vertex AI limits to 1.5 MB."""
 REQUEST_SECONDS = 60.0
 REPEAT_SECONDS = 60.0
 """How long a request that may pass is sent again."""
@@ -173,7 +175,11 @@ def _check(found: VertexSettings, where: str) -> None:
         ("canary_percent", 1 <= found.canary_percent <= 100, "from 1 to 100"),
         ("min_replicas", found.min_replicas >= 1, "at least 1"),
         ("max_replicas", found.max_replicas >= found.min_replicas, "at least min_replicas"),
-        ("known_pairs", found.known_pairs >= 1, "at least 1"),
+        (
+            "known_pairs",
+            1 <= found.known_pairs <= MOST_KNOWN_PAIRS,
+            f"from 1 to {MOST_KNOWN_PAIRS}",
+        ),
         ("min_answers", found.min_answers >= 1, "at least 1"),
         *(
             (name, 0 < getattr(found, name) < math.inf, "more than 0")

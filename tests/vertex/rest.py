@@ -25,6 +25,8 @@ from google.protobuf import json_format
 from tests.local_server import serving
 from tests.vertex.service import VertexService
 
+MAX_PREDICT_BYTES = 1_500_000
+"""cloud.google.com/vertex-ai/docs/predictions/get-online-predictions: 1.5 MB or smaller."""
 TRANSPORTS = (
     models._BaseModelServiceRestTransport,
     endpoints._BaseEndpointServiceRestTransport,
@@ -107,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
                 # cloud.google.com/docs/authentication/rest
                 raise google.Unauthenticated("Request is missing required credential")
             call, request = read_request(self.command, self.path, body)
+            if call == "Predict" and len(body) > MAX_PREDICT_BYTES:
+                raise google.InvalidArgument(f"The request has {len(body)} bytes, too many")
             answer = self.service.handle(call, request)
             message = answer if hasattr(answer, "SerializeToString") else type(answer).pb(answer)
             self._send(200, json_format.MessageToJson(message))

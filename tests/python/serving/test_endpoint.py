@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -19,11 +21,13 @@ from google.cloud import aiplatform_v1 as v1
 
 from flows.contract import load_contract
 from flows.settings import Settings
+from serving.endpoint import VertexEndpoint
 from serving.prediction_log import PredictionLog
 from serving.sinks import FileSink
 from tests.local_server import QuietHandler, serving
 from tests.python.homes import PROJECT
 from tests.python.serving.serve import Server, serve
+from tests.python.vertex.small_runs import make_vertex
 from tests.vertex.rest import serve_rest
 from tests.vertex.service import VertexService
 
@@ -31,6 +35,8 @@ PARENT = "projects/my-project/locations/europe-west4"
 CHAMPION, CANARY = "20260801t000000_aaaaaa_logistic", "20260802t000000_bbbbbb_logistic"
 SAID = {CHAMPION: 0.875, CANARY: 0.25}
 """What each version says of any pair."""
+NAMES = [f"features_{number:03}_of_a_pair" for number in range(137)]
+"""As many features as a pair has, with names as long."""
 
 
 @dataclass
@@ -115,6 +121,18 @@ def new_place(
         }
         with serve(Settings(home, PROJECT, "prod"), environment) as server:
             yield Place(server, vertex)
+
+
+@contextmanager
+def asked(vertex: VertexService, seconds: float = 30.0) -> Iterator[VertexEndpoint]:
+    """The stand-in, as the service asks it."""
+    with serve_rest(vertex) as address:
+        yield VertexEndpoint(make_vertex({"api_endpoint": address}), seconds)
+
+
+def many_pairs(count: int) -> npt.NDArray[np.float64]:
+    """Features of NAMES, with as many digits as they can have."""
+    return np.random.default_rng(1).random((count, len(NAMES)))
 
 
 def known(deals: list[dict[str, Any]], number: int = 0) -> dict[str, Any]:
@@ -248,3 +266,15 @@ def test_an_answer_of_another_form(answer: dict[str, Any]) -> None:
 
     with pytest.raises(VertexError, match="is_duplicate_values with 1"):
         read_probability(answer)
+
+
+def test_many_pairs_are_asked_in_parts_that_vertex_ai_takes() -> None:
+    """The stand-in refuses a request of more than 1.5 MB, as Vertex AI does."""
+    vertex, pairs = endpoint(), many_pairs(550)
+    vertex.endpoints[f"{PARENT}/endpoints/onedeal"].traffic_split = {"901": 100}
+    vertex.predictor = lambda model, instances: [one[NAMES[0]] for one in instances]
+    with asked(vertex) as one:
+        scores = one.probabilities(pairs, NAMES)
+    assert scores.model_version == CHAMPION
+    assert scores.probabilities.tolist() == pairs[:, 0].tolist()
+    assert vertex.calls.count("Predict") == 3

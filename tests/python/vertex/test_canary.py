@@ -10,8 +10,15 @@ import pytest
 from flows import ledger
 from flows.deploy import known_pairs_of
 from flows.errors import SettingsError
-from flows.vertex import VertexSettings
-from flows.vertex_canary import LogFigures, VersionFigures, judge, log_figures
+from flows.vertex import MOST_KNOWN_PAIRS, VertexSettings
+from flows.vertex_canary import (
+    KnownPair,
+    LogFigures,
+    VersionFigures,
+    judge,
+    log_figures,
+    smoke_test,
+)
 from flows.vertex_endpoint import CanaryRejected, Plan, plan, serve
 from flows.warehouse import utc_now
 from tests.python.vertex import small
@@ -173,6 +180,19 @@ def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
                 jump,
             )
         assert 0 < rest[0] < 30
+
+
+def test_the_most_known_pairs_fit_into_one_request(place: Place) -> None:
+    """The stand-in refuses a request of more than 1.5 MB, as Vertex AI does."""
+    assert place.run("A", "promoted")["error"] is None
+    vertex = make_vertex(place.vertex)
+    (endpoint,) = place.service.endpoints.values()
+    (deployed,) = endpoint.deployed_models
+    place.service.predictor = lambda model, instances: [0.5] * len(instances)
+    # As many features as a pair has, with names as long and as many digits as there can be.
+    features = {f"features_{number:03}_of_a_pair": 1 / (number + 7) for number in range(137)}
+    pairs = [KnownPair(f"p{number}", features, 0.5) for number in range(MOST_KNOWN_PAIRS)]
+    assert smoke_test(vertex, deployed.id, pairs) == ()
 
 
 def test_the_plan_follows_the_ledger(place: Place) -> None:

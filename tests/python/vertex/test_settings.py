@@ -89,6 +89,7 @@ def test_the_region_is_that_of_bigquery(
     [
         ({"machine": "n1"}, "there is no setting machine; there are location"),
         ({"canary_percent": 0}, "canary_percent is 0; it must be from 1 to 100"),
+        ({"known_pairs": 201}, "known_pairs is 201; it must be from 1 to 200"),
         ({"min_answers": 0}, "min_answers is 0; it must be at least 1"),
         ({"soak_minutes": "nan"}, "soak_minutes is nan; it must be 0 or more"),
         ({"previous_hours": "inf"}, "previous_hours is inf; it must be 0 or more"),
