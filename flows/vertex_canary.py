@@ -29,6 +29,10 @@ TOLERANCE = 1e-6
 ATTEMPTS = 500
 """Requests after which a canary with its share of the traffic must have answered one: with 1 % of
 it, all but one in 150 times."""
+ONE_PART = 100
+"""Compared pairs of a request that surely goes to the endpoint in one part: half a megabyte. The
+canary is judged by these alone, since a larger one may go in parts, and is asked again until one
+version has answered all of them: that is the canary less often than its share of the traffic."""
 SLOW_SHARE = 0.05
 BINS = 10
 
@@ -44,7 +48,7 @@ class KnownPair:
 
 @dataclass(frozen=True)
 class VersionFigures:
-    """What the prediction log says of one version since a time.
+    """What the prediction log says of one version since a time, by requests of one part.
 
     requests: those that the endpoint answered by it. answers: compared pairs. slow: those that took
     longer than max_latency_ms. scores: counts of probabilities by tenths.
@@ -58,7 +62,7 @@ class VersionFigures:
 
 @dataclass(frozen=True)
 class LogFigures:
-    """What the prediction log says since a time.
+    """What the prediction log says since a time, by requests of one part.
 
     failed: requests without a probability. A failed request does not tell which version failed.
     """
@@ -109,17 +113,42 @@ def log_figures(warehouse: Warehouse, since: datetime, settings: VertexSettings)
     if not warehouse.exists("onedeal_serving.prediction_log"):
         return LogFigures({})
     log = warehouse.name("onedeal_serving.prediction_log")
-    compared = "predicted_at >= ? and candidate_deal_id is not null"
+    asked = f"""
+        with
+        pairs as (
+            select
+                request_id,
+                probability,
+                latency_ms,
+                model_version,
+                count(*) over (partition by request_id) as pairs_of_request
+            from {log}
+            where
+                predicted_at >= ?
+                and candidate_deal_id is not null
+                and (probability is null or scored_by = '{SCORED_BY}')
+        ),
+        asked as (
+            select
+                request_id,
+                probability,
+                latency_ms,
+                case when probability is not null then model_version end as model_version
+            from pairs
+            where pairs_of_request <= {ONE_PART}
+        )
+    """
     rows = warehouse.query(
         f"""
+        {asked}
         select
             model_version,
             -- LEAST of NULL is NULL on BigQuery, and the other number on DuckDB.
             cast(floor(least(probability, 0.999999) * {BINS}) as int64) as bin,
             count(*) as answers,
             count(case when latency_ms > {settings.max_latency_ms} then 1 end) as slow
-        from {log}
-        where {compared} and probability is not null
+        from asked
+        where probability is not null
         group by model_version, bin
         """,
         (since,),
@@ -128,12 +157,10 @@ def log_figures(warehouse: Warehouse, since: datetime, settings: VertexSettings)
         row["model_version"]: row["requests"]
         for row in warehouse.query(
             f"""
-            select
-                case when probability is not null then model_version end as model_version,
-                count(distinct request_id) as requests
-            from {log}
-            where {compared} and (probability is null or scored_by = '{SCORED_BY}')
-            group by 1
+            {asked}
+            select model_version, count(distinct request_id) as requests
+            from asked
+            group by model_version
             """,
             (since,),
         )

@@ -55,21 +55,24 @@ class VertexEndpoint:
     def probabilities(self, features: npt.NDArray[np.float64], names: Sequence[str]) -> Scores:
         """Ask for rows of features. Raises VertexError, within the time that settings allow.
 
-        A canary may answer one request and the champion the next, so all rows are of the same one.
+        A canary may answer one request and the champion the next. All rows are of the same one:
+        parts that another answered are asked again.
         """
         import numpy as np
 
         parts = _parts(dict(zip(names, row, strict=True)) for row in features.tolist())
         deadline = time.monotonic() + self._seconds
-        found: list[float] = []
-        answered_by: set[str] = set()
-        for part in parts:
-            deployed_id, answers = self._predict(part, deadline)
-            found += answers
-            answered_by.add(deployed_id)
-        if len(answered_by) > 1:
-            raise VertexError("Two model versions answered the parts of one request.")
-        return Scores(np.array(found), self._version(answered_by.pop(), deadline))
+        # By deployed model, the parts that it answered.
+        found: dict[str, dict[int, list[float]]] = {}
+        answered_by, lacking = "", list(range(len(parts)))
+        while lacking:
+            for number in lacking:
+                answered_by, answers = self._predict(parts[number], deadline)
+                found.setdefault(answered_by, {})[number] = answers
+            # By the one that answered last: another may have lost its traffic since.
+            lacking = [number for number in range(len(parts)) if number not in found[answered_by]]
+        rows = [one for number in range(len(parts)) for one in found[answered_by][number]]
+        return Scores(np.array(rows), self._version(answered_by, deadline))
 
     def check(self) -> None:
         """Ask whether the endpoint is there and serves. Raises VertexError that says what to do."""

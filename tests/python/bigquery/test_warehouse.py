@@ -23,6 +23,8 @@ from flows.ledger import DEPLOYED, EVALUATED, PROMOTED, TRAINED, Entry
 from flows.score import score
 from flows.settings import Settings
 from flows.status import CostStatus, status
+from flows.vertex import VertexSettings
+from flows.vertex_canary import ONE_PART, LogFigures, VersionFigures, log_figures
 from flows.warehouse import Warehouse, open_warehouse
 from tests.bigquery.emulator.process import Emulator
 from tests.python.bigquery.environment import new_environment
@@ -100,6 +102,33 @@ def test_tables_of_an_older_version_get_the_columns_they_lack(
     with open_warehouse(settings) as warehouse:
         rows = warehouse.query(f"select request_id, scored_by from {log}")
     assert rows == [{"request_id": "r1", "scored_by": None}]
+
+
+def test_a_canary_has_the_same_figures_on_both_engines(settings: Settings) -> None:
+    requests = [
+        ("r1", "a", "endpoint", 0.05, 10, 2),
+        ("r2", "a", "endpoint", 1.0, 5000, ONE_PART),
+        ("in parts", "a", "endpoint", 0.5, 5000, ONE_PART + 1),
+        ("r3", "b", "endpoint", 0.95, 10, 1),
+        ("by the bundle", "b", "bundle", 0.5, 10, 1),
+        ("failed", "b", None, None, 5000, 2),
+    ]
+    schema = load_contract(PROJECT).table("prediction_log").arrow_schema()
+    names = ("request_id", "model_version", "scored_by", "probability", "latency_ms")
+    rows = [
+        {**dict(zip(names, told, strict=True)), "predicted_at": NOON, "candidate_deal_id": "c"}
+        for *told, pairs in requests
+        for _ in range(pairs)
+    ]
+    with open_warehouse(settings) as warehouse:
+        log = [pa.RecordBatch.from_pylist(rows, schema)]
+        warehouse.append("onedeal_serving.prediction_log", log)
+        found = log_figures(warehouse, NOON, VertexSettings())
+        assert log_figures(warehouse, NOON + timedelta(seconds=1), VertexSettings()).versions == {}
+    few, many = (2, *(0,) * 8, ONE_PART), (*(0,) * 9, 1)
+    assert found == LogFigures(
+        {"a": VersionFigures(2, 2 + ONE_PART, ONE_PART, few), "b": VersionFigures(1, 1, 0, many)}, 1
+    )
 
 
 def test_append_matches_columns_by_name_and_counts(settings: Settings) -> None:

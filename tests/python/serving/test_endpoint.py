@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from google.api_core import exceptions as google
 from google.cloud import aiplatform_v1 as v1
 
 from flows.contract import load_contract
+from flows.errors import VertexError
 from flows.settings import Settings
+from serving import endpoint as endpoints
 from serving.endpoint import VertexEndpoint
 from serving.prediction_log import PredictionLog
 from serving.sinks import FileSink
@@ -261,7 +264,6 @@ def test_without_a_model_and_without_an_endpoint_it_is_not_ready(
 
 @pytest.mark.parametrize("answer", [{}, {"is_duplicate_probs": [1], "is_duplicate_values": ["0"]}])
 def test_an_answer_of_another_form(answer: dict[str, Any]) -> None:
-    from flows.errors import VertexError
     from flows.vertex_canary import read_probability
 
     with pytest.raises(VertexError, match="is_duplicate_values with 1"):
@@ -278,3 +280,60 @@ def test_many_pairs_are_asked_in_parts_that_vertex_ai_takes() -> None:
     assert scores.model_version == CHAMPION
     assert scores.probabilities.tolist() == pairs[:, 0].tolist()
     assert vertex.calls.count("Predict") == 3
+
+
+def test_one_version_answers_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a canary has half of the traffic."""
+    monkeypatch.setattr(endpoints, "MAX_BYTES", 10_000)
+    vertex = endpoint()
+    with asked(vertex) as one:
+        answers = [one.probabilities(many_pairs(4), NAMES) for _ in range(20)]
+    for scores in answers:
+        assert scores.probabilities.tolist() == [SAID[scores.model_version]] * 4
+    assert {scores.model_version for scores in answers} == {CHAMPION, CANARY}
+    # One pair a part, and some were asked again.
+    assert {len(request.instances) for call, request in vertex.requests if call == "Predict"} == {1}
+    assert vertex.calls.count("Predict") > 20 * 4
+
+
+@pytest.mark.parametrize(
+    ("answered_by", "asks", "said"),
+    [
+        # The traffic moves from one version to the other meanwhile.
+        (["901", "901", "902", "902"], 5, "902"),
+        (["901", "902", "901", "902", "902"], 6, "902"),
+        # An error is not asked again.
+        (["901", "902", "503"], 3, "Vertex AI failed"),
+        # No version ever answers all.
+        (["901", "902"] * 10_000, None, "did not answer within|Timeout"),
+    ],
+)
+def test_parts_that_another_version_answered_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch, answered_by: list[str], asks: int | None, said: str
+) -> None:
+    monkeypatch.setattr(endpoints, "MAX_BYTES", 10_000)
+    probabilities = {"is_duplicate_values": ["1", "0"], "is_duplicate_probs": [0.25, 0.75]}
+    asks_made = 0
+
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:
+            nonlocal asks_made
+            self.rfile.read(int(self.headers["Content-Length"]))
+            deployed_id = answered_by[min(asks_made, len(answered_by) - 1)]
+            asks_made += 1
+            answer = {"deployedModelId": deployed_id, "predictions": [probabilities]}
+            self.send(503 if deployed_id == "503" else 200, json.dumps(answer).encode())
+
+        def do_GET(self) -> None:
+            self.send(200, b"{}")
+
+    with serving(Handler) as address:
+        one = VertexEndpoint(make_vertex({"api_endpoint": address}), 0.5)
+        began = time.monotonic()
+        try:
+            told = one.probabilities(many_pairs(3), NAMES).model_version
+        except VertexError as error:
+            told = str(error)
+        assert time.monotonic() - began < 2
+    assert re.search(said, told)
+    assert asks is None or asks_made == asks

@@ -12,6 +12,7 @@ from flows.deploy import known_pairs_of
 from flows.errors import SettingsError
 from flows.vertex import MOST_KNOWN_PAIRS, VertexSettings
 from flows.vertex_canary import (
+    ONE_PART,
     KnownPair,
     LogFigures,
     VersionFigures,
@@ -100,16 +101,32 @@ def test_without_answers_of_the_champion_scores_are_not_compared() -> None:
 
 
 def log(
-    place: Place, version: str, probability: float | None, ms: float, at: datetime, name: str = "r"
+    place: Place,
+    version: str,
+    probability: float | None,
+    ms: float,
+    at: datetime,
+    name: str = "r",
+    pairs: int = 2,
 ) -> None:
-    """Thirty requests of two pairs each."""
+    """Thirty requests of so many pairs each."""
     with small.open_small(place.settings) as warehouse:
         warehouse.execute(
             f"insert into {warehouse.name('onedeal_serving.prediction_log')} "
             "(request_id, predicted_at, model_version, deal_id, candidate_deal_id, probability, "
             "latency_ms, scored_by) "
-            "select ? || range // 2, ?, ?, 'd', 'c', ?, ?, ? from range(60)",
-            (name, at, version, probability, ms, None if probability is None else "endpoint"),
+            "select ? || ? || range // ?, ?, ?, 'd', 'c', ?, ?, ? from range(30 * ?)",
+            (
+                version,
+                name,
+                pairs,
+                at,
+                version,
+                probability,
+                ms,
+                None if probability is None else "endpoint",
+                pairs,
+            ),
         )
 
 
@@ -128,6 +145,19 @@ def test_figures_are_read_of_the_log(place: Place) -> None:
         B: VersionFigures(60, 120, 60, (0, 0, 0, 120, *(0,) * 6)),
     }
     assert found.failed == 30
+
+
+def test_requests_that_may_go_in_parts_are_left_out(place: Place) -> None:
+    """They are asked until one version has answered all parts, which the canary seldom has."""
+    now = utc_now()
+    for version, probability in ((A, 0.5), (B, 0.5), (A, None)):
+        name = "failed" if probability is None else "answered"
+        log(place, version, probability, 2000, now, f"{name}-one", ONE_PART)
+        log(place, version, probability, 2000, now, f"{name}-more", ONE_PART + 1)
+    with small.open_small(place.settings) as warehouse:
+        found = log_figures(warehouse, now, SETTINGS)
+    assert (found.versions[A].requests, found.versions[B].requests, found.failed) == (30, 30, 30)
+    assert found.versions[A].answers == sum(found.versions[A].scores) == 30 * ONE_PART
 
 
 def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
