@@ -1,8 +1,8 @@
 """Whether a new champion does on the endpoint what it did in the warehouse.
 
 Two questions. Does it give known pairs the probabilities that the warehouse's own ML.PREDICT gives
-them? And of the requests that came in earnest: how many did it fail to answer, how many answers
-took too long, and are its scores like those of the champion before?
+them? And of the requests that came in earnest: how many did it fail to answer, how many took
+too long, and are its scores like those of the champion before?
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class KnownPair:
 class VersionFigures:
     """What the prediction log says of one version since a time, by requests of one part.
 
-    requests: those that the endpoint answered by it. answers: compared pairs. slow: those that took
-    longer than max_latency_ms. scores: counts of probabilities by tenths.
+    requests: those that the endpoint answered by it. slow: of these, those that took longer
+    than max_latency_ms. answers: compared pairs. scores: counts of probabilities by tenths.
     """
 
     requests: int
-    answers: int
     slow: int
+    answers: int
     scores: tuple[int, ...]
 
 
@@ -138,44 +138,47 @@ def log_figures(warehouse: Warehouse, since: datetime, settings: VertexSettings)
             where pairs_of_request <= {ONE_PART}
         )
     """
-    rows = warehouse.query(
+    answers = warehouse.query(
         f"""
         {asked}
         select
             model_version,
             -- LEAST of NULL is NULL on BigQuery, and the other number on DuckDB.
             cast(floor(least(probability, 0.999999) * {BINS}) as int64) as bin,
-            count(*) as answers,
-            count(case when latency_ms > {settings.max_latency_ms} then 1 end) as slow
+            count(*) as answers
         from asked
         where probability is not null
         group by model_version, bin
         """,
         (since,),
     )
-    requests = {
-        row["model_version"]: row["requests"]
-        for row in warehouse.query(
-            f"""
-            {asked}
-            select model_version, count(distinct request_id) as requests
-            from asked
-            group by model_version
-            """,
-            (since,),
-        )
-    }
-    found = {}
-    for version in {row["model_version"] for row in rows}:
-        own = [row for row in rows if row["model_version"] == version]
-        bins = {row["bin"]: row["answers"] for row in own}
+    requests = warehouse.query(
+        f"""
+        {asked}
+        select
+            model_version,
+            count(distinct request_id) as requests,
+            count(distinct case when latency_ms > {settings.max_latency_ms} then request_id end)
+                as slow
+        from asked
+        group by model_version
+        """,
+        (since,),
+    )
+    found, failed = {}, 0
+    for row in requests:
+        version = row["model_version"]
+        if version is None:
+            failed = row["requests"]
+            continue
+        bins = {one["bin"]: one["answers"] for one in answers if one["model_version"] == version}
         found[version] = VersionFigures(
-            requests=requests.get(version, 0),
-            answers=sum(row["answers"] for row in own),
-            slow=sum(row["slow"] for row in own),
+            requests=row["requests"],
+            slow=row["slow"],
+            answers=sum(bins.values()),
             scores=tuple(bins.get(number, 0) for number in range(BINS)),
         )
-    return LogFigures(found, requests.get(None, 0))
+    return LogFigures(found, failed)
 
 
 def judge(canary: str, figures: LogFigures, settings: VertexSettings) -> tuple[str, ...]:
@@ -184,12 +187,8 @@ def judge(canary: str, figures: LogFigures, settings: VertexSettings) -> tuple[s
     own = figures.versions.get(canary)
     if own is None or own.answers < settings.min_answers:
         return reasons
-    if own.slow / own.answers > SLOW_SHARE:
-        reasons += (
-            f"{own.slow:,} of {own.answers:,} of its answers took more than "
-            f"{settings.max_latency_ms:g} ms; {SLOW_SHARE:.0%} may.",
-        )
     others = [one for version, one in figures.versions.items() if version != canary]
+    reasons += _slow(own, others, settings)
     scores = tuple(sum(counts) for counts in zip(*(o.scores for o in others), strict=True))
     if sum(scores) >= settings.min_answers and sum(own.scores):
         shift = _shift(own.scores, scores)
@@ -212,7 +211,7 @@ def _lost(canary: str, figures: LogFigures, settings: VertexSettings) -> tuple[s
     own = figures.versions[canary].requests if canary in figures.versions else 0
     answered = sum(one.requests for one in figures.versions.values())
     asked = answered + figures.failed
-    certain = share * answered - own > 3 * math.sqrt(share * (1 - share) * answered)
+    certain = share * answered - own > _chance(share, answered)
     if not certain or asked < settings.min_answers:
         return ()
     lost = min(figures.failed, share * asked - own)
@@ -223,6 +222,31 @@ def _lost(canary: str, figures: LogFigures, settings: VertexSettings) -> tuple[s
         f"{answered:,} with {share:.0%} of the traffic: about {lost:,.0f} of its "
         f"{lost + own:,.0f} failed; {settings.max_error_share:.1%} are allowed.",
     )
+
+
+def _slow(
+    own: VersionFigures, others: Sequence[VersionFigures], settings: VertexSettings
+) -> tuple[str, ...]:
+    """Whether more of its requests were slow than may be.
+
+    Where the champion's were slow as well, it is not the canary that is: its share must be above
+    theirs for certain, as in `_lost`.
+    """
+    asked = sum(one.requests for one in others)
+    share = sum(one.slow for one in others) / asked if asked else 0.0
+    if own.requests < settings.min_answers or own.slow / own.requests <= SLOW_SHARE:
+        return ()
+    if own.slow - share * own.requests <= _chance(share, own.requests):
+        return ()
+    return (
+        f"{own.slow:,} of its {own.requests:,} requests took more than "
+        f"{settings.max_latency_ms:g} ms, and {share:.0%} of the champion's; {SLOW_SHARE:.0%} may.",
+    )
+
+
+def _chance(share: float, count: int) -> float:
+    """How far from their share of a count chance may lead: three standard deviations."""
+    return 3 * math.sqrt(share * (1 - share) * count)
 
 
 def _shift(left: Sequence[int], right: Sequence[int]) -> float:

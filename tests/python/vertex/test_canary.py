@@ -32,18 +32,15 @@ EVEN = (10,) * 10
 
 
 def figures(
-    answers: int = 100, slow: int = 0, scores: Sequence[int] = EVEN, requests: int = 10
+    answers: int = 100, slow: int = 0, scores: Sequence[int] = EVEN, requests: int = 100
 ) -> VersionFigures:
-    return VersionFigures(requests, answers, slow, tuple(scores))
+    return VersionFigures(requests, slow, answers, tuple(scores))
 
 
 @pytest.mark.parametrize(
     ("canary", "said"),
     [
         (figures(), ""),
-        (figures(answers=49, slow=49), ""),
-        (figures(slow=5), ""),
-        (figures(slow=6), "6 of 100 of its answers took more than 1000 ms; 5% may."),
         (figures(scores=(29, 10, 10, 10, 10, 10, 10, 10, 1, 0)), ""),
         (figures(scores=(31, 9, 10, 10, 10, 10, 10, 10, 0, 0)), "elsewhere than the champion's by"),
         (figures(scores=(100, *(0,) * 9)), "elsewhere than the champion's by 0.90"),
@@ -51,6 +48,34 @@ def figures(
 )
 def test_the_log_is_judged_by_the_limits(canary: VersionFigures, said: str) -> None:
     reasons = judge(B, LogFigures({A: figures(), B: canary}), SETTINGS)
+    assert (said in " ".join(reasons)) if said else reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("champion", "canary", "said"),
+    [
+        # Slow requests, of how many.
+        ((0, 900), (5, 100), ""),
+        ((0, 900), (6, 100), "6 of its 100 requests took more than 1000 ms, and 0% of the champ"),
+        ((18, 900), (9, 100), "9 of its 100 requests took more than 1000 ms, and 2% of the champ"),
+        # Too few to tell.
+        ((0, 900), (49, 49), ""),
+        # All were slow for a while, its own by chance a little more than the champion's.
+        ((90, 900), (10, 100), ""),
+        ((90, 900), (15, 100), ""),
+        ((90, 900), (30, 100), "30 of its 100 requests"),
+        # The champion has answered nothing.
+        ((0, 0), (6, 100), "6 of its 100 requests"),
+    ],
+)
+def test_slow_requests_are_compared_with_the_champions(
+    champion: tuple[int, int], canary: tuple[int, int], said: str
+) -> None:
+    versions = {
+        version: figures(slow=slow, requests=requests)
+        for version, (slow, requests) in ((A, champion), (B, canary))
+    }
+    reasons = judge(B, LogFigures(versions), SETTINGS)
     assert (said in " ".join(reasons)) if said else reasons == ()
 
 
@@ -141,8 +166,8 @@ def test_figures_are_read_of_the_log(place: Place) -> None:
     with small.open_small(place.settings) as warehouse:
         found = log_figures(warehouse, now, SETTINGS)
     assert found.versions == {
-        A: VersionFigures(30, 60, 0, (0,) * 9 + (60,)),
-        B: VersionFigures(60, 120, 60, (0, 0, 0, 120, *(0,) * 6)),
+        A: VersionFigures(30, 0, 60, (0,) * 9 + (60,)),
+        B: VersionFigures(60, 30, 120, (0, 0, 0, 120, *(0,) * 6)),
     }
     assert found.failed == 30
 
@@ -158,6 +183,18 @@ def test_requests_that_may_go_in_parts_are_left_out(place: Place) -> None:
         found = log_figures(warehouse, now, SETTINGS)
     assert (found.versions[A].requests, found.versions[B].requests, found.failed) == (30, 30, 30)
     assert found.versions[A].answers == sum(found.versions[A].scores) == 30 * ONE_PART
+
+
+def test_one_large_slow_request_is_no_slow_canary(place: Place) -> None:
+    now = utc_now()
+    for version in (A, B):
+        log(place, version, 0.5, 10, now, "quick")
+        log(place, version, 0.5, 10, now, "quick-too")
+    log(place, B, 0.5, 1100, now, "large", 1400)
+    with small.open_small(place.settings) as warehouse:
+        found = log_figures(warehouse, now, SETTINGS)
+    assert (found.versions[B].requests, found.versions[B].slow) == (60, 0)
+    assert judge(B, found, SETTINGS) == ()
 
 
 def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
