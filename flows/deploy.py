@@ -186,7 +186,21 @@ def _serve(settings: Settings, vertex: Vertex, run_id: str) -> list[str]:
         # The part `vertex` of the profile stands in a target on BigQuery only.
         warehouse = cast("ModelWarehouse", opened)
         pairs = known_pairs_of(settings, warehouse, vertex.settings.known_pairs)
-        return serve(vertex, warehouse, run_id, pairs)
+        watch = _has_same_features(settings, ledger.read(warehouse))
+        return serve(vertex, warehouse, run_id, pairs, watch=watch)
+
+
+def _has_same_features(settings: Settings, events: Sequence[Event]) -> bool:
+    """Whether the champion reads the features of the one before, as far as the bundles here tell.
+
+    Services send those of the one before until they have the new bundle, so a canary that reads
+    others fails on their requests, and its share of the log says nothing of it.
+    """
+    paths = [bundle.bundle_path(settings, version) for version in ledger.lineage(events)[-2:]]
+    try:
+        return len({frozenset(bundle.read_manifest(path).features) for path in paths}) == 1
+    except BundleError:
+        return True
 
 
 def known_pairs_of(settings: Settings, warehouse: ModelWarehouse, pairs: int) -> KnownPairs:

@@ -106,11 +106,14 @@ def serve(
     run_id: str,
     known_pairs: KnownPairs,
     wait: Callable[[float], None] = time.sleep,
+    *,
+    watch: bool = True,
 ) -> list[str]:
     """Let the ledger's champion answer, a new one after it has proven itself; say what was done.
 
-    Raises CanaryRejected when it does not, VertexError for what else goes wrong; the champion
-    before answers as it did.
+    watch: whether the prediction log tells how a new one does; else known pairs alone do. Raises
+    CanaryRejected when it does not, VertexError for what else goes wrong; the champion before
+    answers as it did.
     """
     events = ledger.read(warehouse)
     wanted = plan(events, vertex.settings, utc_now())
@@ -131,8 +134,9 @@ def serve(
         share = vertex.settings.canary_percent
         changes += set_aliases_of(vertex, events, {CANDIDATE: numbers[champion]})
         _set_traffic(vertex, {numbers[champion]: share, numbers[before]: 100 - share}, changes)
-        _prove(vertex, warehouse, events, run_id, numbers[champion], known_pairs, wait)
-        changes.append(f"{champion} proved itself with {share} % of the traffic")
+        _prove(vertex, warehouse, events, run_id, numbers[champion], known_pairs, wait, watch)
+        proof = f"with {share} % of the traffic" if watch else "by known pairs alone"
+        changes.append(f"{champion} proved itself {proof}")
     _set_traffic(vertex, {numbers[v]: share for v, share in wanted.traffic.items()}, changes)
     if not wanted.is_proven and not wanted.canary:
         reasons = smoke_test(
@@ -363,8 +367,12 @@ def _prove(
     number: str,
     known_pairs: KnownPairs,
     wait: Callable[[float], None],
+    watch: bool,
 ) -> None:
-    """Watch the canary until its soak is over. Raises CanaryRejected at the first bad sign."""
+    """Ask the canary, and watch it until its soak is over.
+
+    Raises CanaryRejected at the first bad sign.
+    """
     crowned = ledger.champion(events)
     assert crowned is not None
     champion = crowned.model_version
@@ -376,7 +384,7 @@ def _prove(
     since = min(started.occurred_at, utc_now())
     reasons = smoke_test(vertex, _deployed_id(_read(vertex), vertex, number), known_pairs(champion))
     ends = since + timedelta(minutes=vertex.settings.soak_minutes)
-    while not reasons:
+    while watch and not reasons:
         figures = log_figures(warehouse, since, vertex.settings)
         reasons = judge(champion, figures, vertex.settings)
         left = (ends - utc_now()).total_seconds()

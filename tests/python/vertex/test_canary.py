@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
-from flows import ledger
+from flows import bundle, ledger
 from flows.deploy import known_pairs_of
 from flows.errors import SettingsError
 from flows.vertex import MOST_KNOWN_PAIRS, VertexSettings
@@ -247,6 +248,31 @@ def test_a_canary_goes_back_at_the_first_bad_sign(place: Place) -> None:
                 jump,
             )
         assert 0 < rest[0] < 30
+
+
+def test_a_model_with_other_features_proves_itself_by_known_pairs_alone(place: Place) -> None:
+    """Services send the features of the champion before: in its soak it would answer none."""
+    assert place.run("A", "promoted")["error"] is None
+    manifest = bundle.bundle_path(place.settings, A) / bundle.MANIFEST
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**document, "features": ["alpha", "beta"]}))
+    place.vertex["soak_minutes"] = 60
+    place.off[B] = 1e-3
+    assert f"took {B} back" in place.run("B", "promoted")["changes"]
+    assert place.service.by_version() == {A: 100}
+    assert place.service.splits == [{A: 100}, {A: 50, B: 50}, {A: 100}]
+    place.off.clear()
+    small.crown(place.settings, "B", "promoted", by="me")
+    assert f"{B} proved itself by known pairs alone" in place.run("B")["changes"]
+    assert place.service.by_version() == {A: 0, B: 100}
+    assert place.service.splits[3:] == [{A: 50, B: 50}, {B: 100}]
+
+
+def test_a_canary_is_watched_where_the_features_before_are_not_known(place: Place) -> None:
+    assert place.run("A", "promoted")["error"] is None
+    (bundle.bundle_path(place.settings, A) / bundle.MANIFEST).unlink()
+    changes = place.run("B", "promoted")["changes"]
+    assert f"{B} proved itself with 50 % of the traffic" in changes
 
 
 def test_the_most_known_pairs_fit_into_one_request(place: Place) -> None:
