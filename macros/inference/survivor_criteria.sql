@@ -1,7 +1,7 @@
 {# What may decide which deal of a group survives, by name. The variable `survivor_rule` says which of
    them count, and in which order.
 
-   value: an expression over `deals`, never NULL.
+   value: an expression over `deals`, never NULL; one over the whole group is a window by `members.group_id`.
    best: the `largest` value or the `smallest`.
    reason: words for a survivor that was chosen by it over the next best of its group, an expression over
    `survivors` and `runners_up`, which have the value in a column of the criterion's name. #}
@@ -21,7 +21,7 @@
             'reason': "'it has an amount, the next has none'",
         },
         'largest_amount': {
-            'value': 'coalesce(deals.amount, 0)',
+            'value': comparable_amount(),
             'best': 'largest',
             'reason': "'the largest amount'",
         },
@@ -57,6 +57,18 @@
 {% macro is_filled(field) %}
     {{ return('case when deals.' ~ field ~ ' is null then 0 else 1 end') }}
 {% endmacro %}
+
+{# Amounts of several currencies have no order: where the deals of a group have such, all are equal. No amount is
+   less than any, a credit note's too. #}
+{% macro comparable_amount() -%}
+    {%- set currency = "case when deals.amount is not null then coalesce(deals.currency, '') end" -%}
+    {%- set by_group = 'over (partition by members.group_id)' -%}
+    case
+        when min({{ currency }}) {{ by_group }} = max({{ currency }}) {{ by_group }}
+            then coalesce(deals.amount, cast('-inf' as float64))
+        else 0
+    end
+{%- endmacro %}
 
 {# The criteria of `survivor_rule` in its order, each a mapping as above and its name. #}
 {% macro survivor_rule() %}

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -480,6 +481,40 @@ def test_both_engines_make_the_same_groups() -> None:
     assert len({change["change"] for change in changes}) > 2
 
 
+DEAL_COLUMNS = {
+    **dict.fromkeys(
+        (
+            *("deal_id", "deal_name", "company_name", "domain", "contact_text", "contact_email"),
+            *("phone", "owner", "currency", "stage", "source", "description_text"),
+        ),
+        "string",
+    ),
+    "amount": "float64",
+    "close_date": "date",
+    "created_at": "timestamp",
+    "updated_at": "timestamp",
+}
+
+
+def groups_of(
+    on: OnDuckDB | OnBigQuery, deals: Sequence[dict[str, Any]], **variables: Any
+) -> list[tuple[Any, ...]]:
+    """duplicate_groups of these deals, of which each has a deal_id and the group_id it came to."""
+    rows = [[deal.get(column) for column in DEAL_COLUMNS] for deal in deals]
+    on.load("stg_crm__deals", DEAL_COLUMNS, rows)
+    on.load(
+        "int_duplicates__moves",
+        {"revision": "int64", "deal_id": "string", "to_group_id": "string"},
+        [(1, deal["deal_id"], deal["group_id"]) for deal in deals],
+    )
+    render = macros(on.engine, variables=variables)
+    on.create("duplicate_groups", render("model__duplicate_groups"))
+    return on.rows(
+        "select deal_id, is_survivor, survivor_reason, amount_counted_twice from duplicate_groups "
+        "order by deal_id"
+    )
+
+
 def test_an_unknown_criterion_is_refused_with_those_there_are() -> None:
     render = macros("duckdb", variables={"survivor_rule": ["has_amount", "newest"]})
     with pytest.raises(CompilerError, match=r"newest.*Name some of: has_amount, .*created_last\."):
@@ -491,6 +526,32 @@ def test_a_survivor_rule_is_a_list(rule: object) -> None:
     render = macros("duckdb", variables={"survivor_rule": rule})
     with pytest.raises(CompilerError, match="must be a list of some of: has_amount, "):
         render("model__duplicate_groups")
+
+
+def test_both_engines_let_the_same_deals_survive() -> None:
+    """By all criteria, where deals differ in all that these look at."""
+    rng = random.Random(1)
+    deals = [
+        {
+            "deal_id": f"d{number:02}",
+            "group_id": f"d{number // 3 * 3:02}",
+            "owner": rng.choice([None, "ann"]),
+            "amount": rng.choice([None, -100.0, 50.0, 90.0]),
+            "currency": rng.choice([None, "EUR", "EUR", "USD"]),
+            "created_at": rng.choice([None, datetime(2026, 1, 1), datetime(2026, 1, 2)]),
+            "updated_at": rng.choice([None, datetime(2026, 1, 1), datetime(2026, 1, 2)]),
+        }
+        for number in range(60)
+    ]
+    cloud = OnBigQuery()
+    for rule in (
+        ["largest_amount", "updated_last"],
+        ["has_amount", "most_complete", "created_first"],
+        ["has_owner", "created_last"],
+    ):
+        mine = groups_of(ON_DUCKDB, deals, survivor_rule=rule)
+        assert mine == groups_of(cloud, deals, survivor_rule=rule)
+        assert len({reason for _, _, reason, _ in mine}) > len(rule)
 
 
 @pytest.fixture
