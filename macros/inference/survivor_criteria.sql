@@ -18,7 +18,7 @@
         'has_amount': {
             'value': is_filled('amount'),
             'best': 'largest',
-            'reason': "'it has an amount, the next has none'",
+            'reason': "'it has an amount, the next has none or 0'",
         },
         'largest_amount': {
             'value': comparable_amount(),
