@@ -3,6 +3,7 @@
 
    value: an expression over `deals`, never NULL; one over the whole group is a window by `members.group_id`.
    best: the `largest` value or the `smallest`.
+   words: what it looks at, for people.
    reason: words for a survivor that was chosen by it over the next best of its group, an expression over
    `survivors` and `runners_up`, which have the value in a column of the criterion's name. #}
 {% macro survivor_criteria() %}
@@ -18,37 +19,44 @@
         'has_amount': {
             'value': is_filled('amount'),
             'best': 'largest',
+            'words': 'amount or none',
             'reason': "'it has an amount, the next has none or 0'",
         },
         'largest_amount': {
             'value': comparable_amount(),
             'best': 'largest',
+            'words': 'amount',
             'reason': "'the largest amount'",
         },
         'has_owner': {
             'value': is_filled('owner'),
             'best': 'largest',
+            'words': 'owner or none',
             'reason': "'it has an owner, the next has none'",
         },
         'most_complete': {
             'value': filled | join('\n+ '),
             'best': 'largest',
+            'words': 'fields filled',
             'reason': "'the most complete: ' || cast(survivors.most_complete as string)"
                 ~ " || ' fields filled, the next has ' || cast(runners_up.most_complete as string)",
         },
         'updated_last': {
             'value': "coalesce(deals.updated_at, timestamp '1970-01-01 00:00:00')",
             'best': 'largest',
+            'words': 'last update',
             'reason': "'updated last'",
         },
         'created_first': {
             'value': "coalesce(deals.created_at, timestamp '9999-12-31 00:00:00')",
             'best': 'smallest',
+            'words': 'creation',
             'reason': "'created first'",
         },
         'created_last': {
             'value': "coalesce(deals.created_at, timestamp '1970-01-01 00:00:00')",
             'best': 'largest',
+            'words': 'creation',
             'reason': "'created last'",
         },
     }) }}

@@ -80,10 +80,10 @@ explained as (
         case
             {%- for criterion in rule %}
             when survivors.{{ criterion.name }} <> runners_up.{{ criterion.name }}
-                then {{ criterion.reason }}{% if ties %} || ' (equal by {{ ties | join(", ") }})'{% endif %}
-            {%- do ties.append(criterion.name) %}
+                then {{ criterion.reason }}{% if ties %} || ' (not told apart by {{ ties | join(", ") }})'{% endif %}
+            {%- do ties.append(criterion.words) %}
             {%- endfor %}
-            else 'the first by deal_id{% if ties %} (equal by {{ ties | join(", ") }}){% endif %}'
+            else 'the first by deal_id{% if ties %} (not told apart by {{ ties | join(", ") }}){% endif %}'
         end as survivor_reason
 
     from survivors
