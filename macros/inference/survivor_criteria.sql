@@ -16,6 +16,12 @@
         {% do filled.append(is_filled(field)) %}
     {% endfor %}
     {{ return({
+        'not_lost': {
+            'value': 'case when ' ~ is_lost() ~ ' then 0 else 1 end',
+            'best': 'largest',
+            'words': 'lost or not',
+            'reason': "'it is not lost, the next is'",
+        },
         'has_amount': {
             'value': is_filled('amount'),
             'best': 'largest',
@@ -65,6 +71,17 @@
 {% macro is_filled(field) %}
     {{ return('case when deals.' ~ field ~ ' is null then 0 else 1 end') }}
 {% endmacro %}
+
+{# Whether the stage of one of `deals` contains a text of `lost_stages`, both normalised. A text is no SQL: what
+   could end a literal is a space in a normalised stage as well. #}
+{% macro is_lost() -%}
+    {%- set found = [] -%}
+    {%- for text in checked_var('lost_stages') -%}
+        {%- set literal = "'" ~ modules.re.sub('\\W+', ' ', text) ~ "'" -%}
+        {%- do found.append('strpos(deals.stage, ' ~ normalize_text(literal) ~ ') > 0') -%}
+    {%- endfor -%}
+    coalesce({{ found | join(' or ') or 'false' }}, false)
+{%- endmacro %}
 
 {# Amounts of several currencies have no order: where the deals of a group have such, all are equal. No amount is
    less than any, a credit note's too. #}

@@ -30,12 +30,22 @@
     {{ return({'threshold_basis': ['candidate_pairs', 'labelled_pairs']}) }}
 {% endmacro %}
 
+{# Which are lists of texts. #}
+{% macro text_list_variables() %}
+    {{ return(['lost_stages']) }}
+{% endmacro %}
+
 {# `var(name)`, refused where a model would be built by it that nobody can mean. #}
 {% macro checked_var(name) %}
     {% set value, wanted = var(name), namespace(text='') %}
     {% if name in word_variables() %}
         {% if value not in word_variables()[name] %}
             {% set wanted.text = 'one of ' ~ word_variables()[name] | join(', ') %}
+        {% endif %}
+    {% elif name in text_list_variables() %}
+        {% set is_list = value is sequence and value is not string and value is not mapping %}
+        {% if not is_list or value | reject('string') | list or '' in value | map('trim') | list %}
+            {% set wanted.text = 'a list of texts, none of them blank' %}
         {% endif %}
     {% else %}
         {% set is_whole, least, greatest = number_variables()[name] %}

@@ -33,6 +33,7 @@ OTHER_VARIABLES = {
     "evaluated_precision": 0.9,
     "group_threshold": 0.6,
     "survivor_rule": ["largest_amount", "created_first"],
+    "lost_stages": ["verloren", "won't buy"],
     "threshold_basis": "labelled_pairs",
     "threshold_sample_size": 10_000,
     "threshold_positives": 20,

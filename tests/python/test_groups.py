@@ -517,14 +517,14 @@ def groups_of(
 
 def test_an_unknown_criterion_is_refused_with_those_there_are() -> None:
     render = macros("duckdb", variables={"survivor_rule": ["has_amount", "newest"]})
-    with pytest.raises(CompilerError, match=r"newest.*Name some of: has_amount, .*created_last\."):
+    with pytest.raises(CompilerError, match=r"newest.*Name some of: not_lost, .*created_last\."):
         render("model__duplicate_groups")
 
 
 @pytest.mark.parametrize("rule", ["has_amount", [], 5, {"has_amount": 1}])
 def test_a_survivor_rule_is_a_list(rule: object) -> None:
     render = macros("duckdb", variables={"survivor_rule": rule})
-    with pytest.raises(CompilerError, match="must be a list of some of: has_amount, "):
+    with pytest.raises(CompilerError, match="must be a list of some of: not_lost, "):
         render("model__duplicate_groups")
 
 
@@ -536,6 +536,7 @@ def test_both_engines_let_the_same_deals_survive() -> None:
             "deal_id": f"d{number:02}",
             "group_id": f"d{number // 3 * 3:02}",
             "owner": rng.choice([None, "ann"]),
+            "stage": rng.choice([None, "closed lost", "ferme perdu", "won t buy now", "won"]),
             "amount": rng.choice([None, -100.0, 50.0, 90.0]),
             "currency": rng.choice([None, "EUR", "EUR", "USD"]),
             "created_at": rng.choice([None, datetime(2026, 1, 1), datetime(2026, 1, 2)]),
@@ -543,14 +544,15 @@ def test_both_engines_let_the_same_deals_survive() -> None:
         }
         for number in range(60)
     ]
+    lost = ["Perdú", "won't buy", "\\'"]
     cloud = OnBigQuery()
     for rule in (
         ["largest_amount", "updated_last"],
-        ["has_amount", "most_complete", "created_first"],
+        ["not_lost", "has_amount", "most_complete", "created_first"],
         ["has_owner", "created_last"],
     ):
-        mine = groups_of(ON_DUCKDB, deals, survivor_rule=rule)
-        assert mine == groups_of(cloud, deals, survivor_rule=rule)
+        mine = groups_of(ON_DUCKDB, deals, survivor_rule=rule, lost_stages=lost)
+        assert mine == groups_of(cloud, deals, survivor_rule=rule, lost_stages=lost)
         assert len({reason for _, _, reason, _ in mine}) > len(rule)
 
 

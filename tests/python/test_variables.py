@@ -54,6 +54,8 @@ def test_what_is_no_number_is_refused(value: object) -> None:
         ("block_cap", 2.5, "is 2.5; it must be a whole number of 2 or more."),
         ("screen_points", 0.5, "is 0.5; it must be a whole number."),
         ("threshold_basis", "pairs", 'is "pairs"; it must be one of candidate_pairs, labelled_'),
+        ("lost_stages", "lost", 'is "lost"; it must be a list of texts, none of them blank.'),
+        ("lost_stages", ["lost", " "], 'is ["lost", " "]; it must be a list of texts, none'),
     ],
 )
 def test_what_no_one_can_mean_is_refused(name: str, value: object, message: str) -> None:
