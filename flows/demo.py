@@ -243,7 +243,9 @@ def _found(warehouse: Warehouse, measured: tuple[float, float, float, float]) ->
     ]
     for row in example:
         amount = "no amount" if row["amount"] is None else f"{row['amount']:,.0f}"
-        fate = f"keep: {row['survivor_reason']}" if row["is_survivor"] else "counted twice"
+        fate = "counted twice" if row["amount_counted_twice"] else "a duplicate"
+        if row["is_survivor"]:
+            fate = f"keep: {row['survivor_reason']}"
         lines.append(
             f"    {row['deal_id']}  {row['deal_name']} | {row['company_name'] or '-'} | "
             f"{amount} {row['currency'] or ''} | {row['source']}  ({fate})"

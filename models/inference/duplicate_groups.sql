@@ -26,7 +26,9 @@ described as (
         deals.owner,
         deals.source,
         deals.amount,
-        deals.currency
+        deals.currency,
+        deals.stage,
+        {{ is_lost() }} as is_lost
         {%- for criterion in rule %},
         {{ criterion.value | indent(8) }} as {{ criterion.name }}
         {%- endfor %}
@@ -105,8 +107,19 @@ final as (
         ranked.source,
         ranked.amount,
         ranked.currency,
+        ranked.stage,
         ranked.survival_rank = 1 as is_survivor,
-        case when ranked.survival_rank = 1 then 0 else coalesce(ranked.amount, 0) end as amount_counted_twice
+        -- A lost deal is in no pipeline, and of the others one is counted rightly, whether it survives or not.
+        case
+            when
+                ranked.is_lost
+                or row_number() over (
+                    partition by ranked.group_id, ranked.is_lost
+                    order by ranked.survival_rank
+                ) = 1
+                then 0
+            else coalesce(ranked.amount, 0)
+        end as amount_counted_twice
 
     from ranked
     inner join explained on ranked.group_id = explained.group_id
