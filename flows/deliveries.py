@@ -26,7 +26,7 @@ from flows.settings import Settings
 from flows.warehouse import Warehouse, after_all_rows
 
 DAMAGED = ".damaged"
-"""What the name of a file ends with that is no Parquet; it is left for a person to look at."""
+"""What the name of a file ends with whose content can't be read; a person may look at it."""
 
 
 UNFINISHED = ".part"
@@ -114,19 +114,19 @@ class _Files:
                 continue
             try:
                 rows = pq.ParquetFile(pa.BufferReader(content)).read()
+                columns = {
+                    field.name: rows.column(field.name).cast(field.type)
+                    if field.name in rows.schema.names
+                    # By another version of the service.
+                    else pa.nulls(rows.num_rows, field.type)
+                    for field in schema
+                }
             except (pa.ArrowException, OSError):
                 # One that is damaged must not stop every training from now on.
                 self.damaged.append(path.with_suffix(DAMAGED))
                 path.rename(self.damaged[-1])
                 continue
             self._read.append(path)
-            columns = {
-                field.name: rows.column(field.name).cast(field.type)
-                if field.name in rows.schema.names
-                # By another version of the service.
-                else pa.nulls(rows.num_rows, field.type)
-                for field in schema
-            }
             if start is not None:
                 times = [start + timedelta(microseconds=number + n) for n in range(rows.num_rows)]
                 columns["_ingested_at"] = pa.array(times, pa.timestamp("us"))

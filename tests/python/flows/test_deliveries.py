@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows import deliveries
@@ -138,6 +140,19 @@ def test_a_file_that_can_not_be_read_stops_nothing(tmp_path: Path) -> None:
     assert taken.damaged[0].exists()
     assert take(settings) == TakenIn()
     assert status(settings).damaged == taken.damaged
+
+
+def test_a_file_whose_values_are_none_of_the_table_stops_nothing(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    deliver(settings, "r1", verdict_at=NOON)
+    good = next(path for path in files(settings) if "verdicts" in path.parts)
+    bad = good.with_name("bad.parquet")
+    verdict = pq.ParquetFile(good).read()
+    column = verdict.schema.get_field_index("is_duplicate")
+    pq.write_table(verdict.set_column(column, "is_duplicate", pa.array(["maybe"])), bad)
+    damaged = (bad.with_suffix(".damaged"),)
+    assert take(settings) == TakenIn(predictions=2, verdicts=1, damaged=damaged)
+    assert damaged[0].exists() and files(settings) == []
 
 
 def test_a_file_that_can_not_be_opened_is_read_later(
