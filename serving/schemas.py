@@ -253,7 +253,7 @@ class VerdictRequest(Strict):
     is_duplicate: bool = Field(description="Whether the two are one deal.")
     labelled_by: Identifier = Field(description="Who judged it.")
     labelled_at: Annotated[Time, AfterValidator(_not_ahead)] | None = Field(
-        None, description="When; by default now. At most a day ahead."
+        None, description="When; by default now, which a time up to a day ahead counts as too."
     )
 
     @model_validator(mode="after")

@@ -73,20 +73,27 @@ class Verdicts:
 
         It is the same as before when the last verdict of this hand on this pair, about this
         request (without one: of this time), said the same; without either, when besides nobody
-        has said the opposite since. labelled_at: with its zone, or UTC without; now by default. It
-        is on the disk when this returns. Raises InputRejected for a deal paired with itself.
+        has said the opposite since. labelled_at: with its zone, or UTC without; now by default, and
+        for a time ahead of the clock. It is on the disk when this returns. Raises InputRejected for
+        a deal paired with itself.
         """
         if deal_id_a == deal_id_b:
             raise InputRejected(
                 f"A verdict pairs the deal {deal_id_a!r} with itself; give two deals."
             )
-        told = _utc(labelled_at or datetime.now(UTC))
+        now = utc_now()
+        told = _utc(labelled_at or now)
         pair = _pair(deal_id_a, deal_id_b)
         about = request_id or (told.isoformat() if labelled_at else UNTIMED)
         subject = _digest([*sorted((deal_id_a, deal_id_b)), labelled_by, about])
         with self._lock:
             at, is_kept = self._remember(
-                subject, is_duplicate, told, disputed=pair if about == UNTIMED else None
+                subject,
+                is_duplicate,
+                # One ahead of the clock, as of a client that tells local time, would outvote all
+                # that is said until then.
+                min(told, now),
+                disputed=pair if about == UNTIMED else None,
             )
             if not is_kept:
                 self._outbox.append(
@@ -143,7 +150,7 @@ class Verdicts:
         return self._outbox.state
 
     def _remember(
-        self, subject: str, is_duplicate: bool, told: datetime, disputed: str | None
+        self, subject: str, is_duplicate: bool, at: datetime, disputed: str | None
     ) -> tuple[datetime, bool]:
         """The time of the verdict, and whether it was kept before.
 
@@ -165,12 +172,12 @@ class Verdicts:
                     return datetime.fromisoformat(found[1]), bool(found[2])
                 memory.execute(
                     "insert or replace into verdicts values (?, ?, ?, false)",
-                    (subject, is_duplicate, told.isoformat()),
+                    (subject, is_duplicate, at.isoformat()),
                 )
         except (OSError, sqlite3.Error) as error:
             # Better a label twice, which counts as one hand's, than none.
             log.error("can't tell whether a verdict is a new one (%s); it is taken for one", error)
-        return told, False
+        return at, False
 
     def _confirm(self, subject: str, pair: str, is_duplicate: bool, at: datetime) -> None:
         with suppress(sqlite3.Error, OSError):

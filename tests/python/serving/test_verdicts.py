@@ -12,6 +12,7 @@ import pytest
 
 from flows.contract import load_contract
 from flows.errors import InputRejected
+from flows.warehouse import utc_now
 from serving.sinks import FileSink
 from serving.verdicts import RECORDED_FILE, Verdicts
 from tests.python.homes import PROJECT
@@ -104,6 +105,21 @@ def test_a_verdict_that_names_no_occasion_is_new_after_the_opposite(tmp_path: Pa
     found = sorted(rows(tmp_path), key=lambda row: row["labelled_at"])
     assert [row["labelled_by"] for row in found] == ["ann", "bob", "ann", "bob"]
     assert [row["is_duplicate"] for row in found] == [True, False, True, True]
+
+
+def test_a_time_ahead_of_the_clock_outvotes_nobody_later(tmp_path: Path) -> None:
+    """As of a client that tells local time without its zone."""
+    verdicts = open_verdicts(tmp_path)
+    ahead = verdict(labelled_at=utc_now() + timedelta(hours=2))
+    assert verdicts.record(**ahead)
+    assert verdicts.record(**verdict(is_duplicate=False, labelled_by="bob", labelled_at=None))
+    # Known by the time that was told, however often it comes.
+    assert not verdicts.record(**ahead)
+    [judged] = verdicts.newest([("d1", "d2")]).values()
+    assert not judged.is_duplicate
+    verdicts.close()
+    ann, bob = sorted(rows(tmp_path), key=lambda row: str(row["labelled_by"]))
+    assert ann["labelled_at"] < bob["labelled_at"] <= utc_now()
 
 
 def test_a_verdict_that_was_begun_is_the_same_row_when_it_comes_again(tmp_path: Path) -> None:
