@@ -19,7 +19,7 @@ from flows import ledger
 from flows.dbt import OnNode
 from flows.errors import OnedealError, RunInProgress
 from flows.ingest import ingest_deals, ingest_labels
-from flows.lock import describe, holder, is_locked
+from flows.lock import can_write, describe, holder, is_locked
 from flows.retrain import RetrainResult, retrain
 from flows.score import read_scores
 from flows.settings import Settings
@@ -87,14 +87,15 @@ def _demo_lock(settings: Settings) -> Iterator[None]:
     """Keep other demos out for the length of the block: each makes the home anew.
 
     The lock lies beside the home, where it outlives it. Raises RunInProgress, also where another
-    command is at work in the home.
+    command is at work in the home, and SettingsError where nothing can be written beside it.
     """
     from filelock import FileLock, Timeout
 
-    settings.home.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.home.with_suffix(".lock"), timeout=0)
     try:
-        lock.acquire()
+        with can_write(settings.home.parent):
+            settings.home.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout as error:
         raise RunInProgress(
             f"Another `onedeal demo` is at work on {settings.home}. Wait until it has ended, stop "

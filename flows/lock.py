@@ -43,7 +43,7 @@ def writer_lock(settings: Settings, command: str) -> Iterator[None]:
 
     lock = FileLock(settings.lock_path, timeout=WAIT_SECONDS)
     try:
-        with _home_writable(settings):
+        with can_write(settings.home):
             settings.home.mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout as error:
@@ -52,7 +52,7 @@ def writer_lock(settings: Settings, command: str) -> Iterator[None]:
             "time may write: wait until that one has ended, or stop it."
         ) from error
     try:
-        with _home_writable(settings):
+        with can_write(settings.home):
             _write_holder(settings, command)
         yield
     finally:
@@ -112,7 +112,8 @@ def describe(who: Holder | None) -> str:
 
 
 @contextmanager
-def _home_writable(settings: Settings) -> Iterator[None]:
+def can_write(home: Path) -> Iterator[None]:
+    """Raise SettingsError where the block can't write below a home."""
     from filelock import Timeout
 
     try:
@@ -122,7 +123,7 @@ def _home_writable(settings: Settings) -> Iterator[None]:
         raise
     except OSError as error:
         raise SettingsError(
-            f"Can't write to {settings.home}: {error.strerror or error}. Make room there or allow "
+            f"Can't write to {home}: {error.strerror or error}. Make room there or allow "
             "it to be written to, or set ONEDEAL_HOME to another directory."
         ) from error
 

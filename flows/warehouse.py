@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.contract import Contract, load_contract
-from flows.errors import WarehouseError, WarehouseLocked, WarehouseMemory
+from flows.errors import SettingsError, WarehouseError, WarehouseLocked, WarehouseMemory
 from flows.profile import target_type
 from flows.settings import Settings
 
@@ -356,8 +356,8 @@ def open_warehouse(settings: Settings, *, read_only: bool = False) -> Iterator[W
 
     The tables of the contract exist inside the block (unless `read_only`, which on DuckDB needs an
     existing file). Raises SettingsError when dbt's profile has no such target or one of an engine
-    that onedeal does not know, WarehouseLocked when another process has the DuckDB file open,
-    WarehouseError when the warehouse can't be opened.
+    that onedeal does not know, or dbt can't use the home's path; WarehouseLocked when another
+    process has the DuckDB file open, WarehouseError when the warehouse can't be opened.
     """
     contract = load_contract(settings.project_dir)
     if target_type(settings) == "bigquery":
@@ -375,6 +375,12 @@ def open_warehouse(settings: Settings, *, read_only: bool = False) -> Iterator[W
 
 @contextmanager
 def _open_duckdb(settings: Settings, contract: Contract, read_only: bool) -> Iterator[Warehouse]:
+    if "#" in str(settings.home) or "?" in str(settings.home):
+        # dbt's adapter takes the path for an address, and what comes before them for its end.
+        raise SettingsError(
+            f"The home {settings.home} has '#' or '?' in its path, which dbt can't use on DuckDB. "
+            "Set ONEDEAL_HOME to a directory without them; what is there can be moved."
+        )
     connection = _connect(settings.warehouse_path, read_only)
     try:
         yield DuckDBWarehouse(connection, contract)

@@ -14,6 +14,8 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from flows.errors import InputRejected, NothingToDo, SettingsError
+from flows.lock import can_write
 from flows.settings import Settings
 
 PREFIX = "onedeal_"
@@ -80,7 +83,8 @@ class Keys:
     def create(self, name: str) -> str:
         """Make a key for a client and return it; it can't be shown again.
 
-        Raises InputRejected for a name that is not allowed or has a key.
+        Raises InputRejected for a name that is not allowed or has a key, SettingsError where the
+        home can't be written to.
         """
         if not NAMES.fullmatch(name) or name == FIRST_KEY:
             raise InputRejected(
@@ -146,9 +150,12 @@ class Keys:
             self._seen = seen
         self._checked_at = now
 
-    def _writing(self) -> FileLock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self._path.with_suffix(".lock"), timeout=10)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with can_write(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._path.with_suffix(".lock"), timeout=10):
+                yield
 
     def _write(self, keys: list[Key]) -> None:
         aside = self._path.with_suffix(".unfinished")

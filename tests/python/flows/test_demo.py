@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from flows.demo import demo
-from flows.errors import OnedealError, RunInProgress
+from flows.errors import OnedealError, RunInProgress, SettingsError
 from flows.lock import writer_lock
 from flows.retrain import Outcome
 from flows.settings import Settings
@@ -60,6 +60,12 @@ def test_one_demo_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(RunInProgress, match="`onedeal score` .* is at work on .*demo"):
             demo(settings, say=lambda line: None)
     assert made.exists()
+
+
+def test_a_home_that_can_not_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="Can't write to .*Not a directory.*ONEDEAL_HOME"):
+        demo(Settings(tmp_path / "file" / "home", PROJECT), say=lambda line: None)
 
 
 def test_no_made_up_deals_in_a_shared_warehouse(tmp_path: Path) -> None:

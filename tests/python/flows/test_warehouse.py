@@ -41,6 +41,15 @@ def test_the_tables_of_the_contract_exist_with_its_types(settings: Settings) -> 
         warehouse.ensure_tables()
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b"])
+def test_a_home_that_dbt_can_not_use_is_refused(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name / "home"
+    with pytest.raises(SettingsError, match="has '#' or '\\?' in its path"):
+        with open_warehouse(Settings(home, PROJECT)):
+            raise AssertionError("opened")
+    assert not home.exists()
+
+
 def test_append_matches_columns_by_name_and_counts(settings: Settings) -> None:
     deals = load_contract(PROJECT).table("raw_deals")
     schema = pa.schema(

@@ -71,6 +71,13 @@ def test_what_keys_refuse(tmp_path: Path) -> None:
         keys.revoke("other")
 
 
+def test_a_home_that_can_not_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    keys = Keys(tmp_path / "file" / "serving" / "keys.json")
+    with pytest.raises(SettingsError, match="Can't write to .*Not a directory.*ONEDEAL_HOME"):
+        keys.create("crm")
+
+
 def test_a_broken_file_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.json"
     keys = Keys(path)
