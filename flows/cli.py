@@ -124,6 +124,12 @@ Splits = Annotated[
         metavar="NAME",
     ),
 ]
+Again = Annotated[
+    bool,
+    typer.Option(
+        "--again", help="Read files that were ingested before, too, and let what they say count."
+    ),
+]
 
 
 def _version(shown: bool) -> None:
@@ -144,20 +150,21 @@ def _root(
 
 @ingest_app.command(
     "deals",
-    epilog="Exit codes: 0 every file was read (rows that could not be are reported, and kept in "
-    "raw_deals_rejected); 4 a file was refused, and nothing of it was kept; 5 another command is "
-    "at work; 1 failed.",
+    epilog="Exit codes: 0 every file was read, now or before (rows that could not be are reported, "
+    "and kept in raw_deals_rejected); 4 a file was refused, and nothing of it was kept; 5 another "
+    "command is at work; 1 failed.",
 )
 def ingest_deals(
     files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or JSON lines files.")],
     mapping: Mapping = None,
+    again: Again = False,
     target: Target = None,
 ) -> None:
     """Read exports of deals.
 
     The columns of HubSpot and Salesforce exports are known, and those of the plain contract; for
     another export, write a mapping file. A file is read whole or not at all, and only once: the
-    same file again adds nothing.
+    same file again adds nothing, unless with --again.
 
     Example: `onedeal ingest deals hubspot-deals.csv --mapping hubspot`
     """
@@ -166,7 +173,7 @@ def ingest_deals(
 
     settings, progress, output = _setup(target)
     try:
-        output.ingest(ingest(settings, files, mapping, progress.tell))
+        output.ingest(ingest(settings, files, mapping, progress.tell, again=again))
     except (FilesRefused, NotPublished) as refused:
         output.ingest(refused.report)
         raise
@@ -174,13 +181,14 @@ def ingest_deals(
 
 @ingest_app.command(
     "labels",
-    epilog="Exit codes: 0 every file was read; 4 a file was refused, and nothing of it was kept; "
-    "5 another command is at work; 1 failed.",
+    epilog="Exit codes: 0 every file was read, now or before; 4 a file was refused, and nothing "
+    "of it was kept; 5 another command is at work; 1 failed.",
 )
 def ingest_labels(
     files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or JSON lines files.")],
     mapping: Mapping = None,
     split: Splits = None,
+    again: Again = False,
     target: Target = None,
 ) -> None:
     """Read verdicts on pairs of deals.
@@ -196,7 +204,7 @@ def ingest_labels(
 
     settings, progress, output = _setup(target)
     try:
-        output.ingest(ingest(settings, files, mapping, progress.tell, split=split))
+        output.ingest(ingest(settings, files, mapping, progress.tell, split=split, again=again))
     except FilesRefused as refused:
         output.ingest(refused.report)
         raise

@@ -153,6 +153,7 @@ def ingest(
     files: list[Path],
     kind: Literal["deals", "labels"] = "deals",
     mapping: str | None = None,
+    again: bool = False,
     target: str | None = None,
 ) -> State[Any]:
     """Read files of deals or labels into the warehouse, a task each; a refused one fails the run.
@@ -160,6 +161,7 @@ def ingest(
     files: paths on the worker's machine, relative ones from the project's directory.
     kind: what the files hold.
     mapping: a mapping file or the name of a shipped one; by default the one that fits.
+    again: read files that were ingested before, too.
     target: the dbt target, `local` by default.
     """
     settings = Settings.from_env(target)
@@ -168,7 +170,7 @@ def ingest(
 
     def read_file(file: Path) -> IngestReport:
         read = ingest_deals if kind == "deals" else ingest_labels
-        return read(settings, [file], mapping, logger.info)
+        return read(settings, [file], mapping, logger.info, again=again)
 
     for file in files:
         try:

@@ -1,9 +1,10 @@
 """Ingest: export files of deals and of labels, into the raw tables.
 
-A file is ingested whole or not at all, and only once: its bytes and the mapping it was read through
-are remembered. Of a row that stands in the raw table already, the same in every column, nothing is
-added, so a daily full export adds only what changed. A row that cannot be read goes to
-`raw_deals_rejected` with its file, line, column and reason. docs/ingest.md is the guide.
+A file is ingested whole or not at all, and only once, unless a person asks for it again: its bytes
+and the mapping it was read through are remembered. Of a row that stands in the raw table already,
+the same in every column, nothing is added, so a daily full export adds only what changed. A row
+that cannot be read goes to `raw_deals_rejected` with its file, line, column and reason.
+docs/ingest.md is the guide.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class FileReport:
     rows_read is the sum of the four counts; rows_skipped are those of another split.
     rejected: the first few rejected rows, all of which stand in `raw_deals_rejected`.
     ignored: columns of the file that the mapping does not read.
+    ingested_at, files_since: of one that was ingested already, when that was (UTC), and how many
+    files of its kind have added rows since.
     refusal: the reason, for a file that was refused; nothing of it was kept.
     """
 
@@ -59,6 +62,8 @@ class FileReport:
     rows_skipped: int = 0
     rejected: tuple[RejectedRow, ...] = ()
     ignored: tuple[str, ...] = ()
+    ingested_at: datetime | None = None
+    files_since: int = 0
     refusal: str | None = None
 
     @property
@@ -70,7 +75,14 @@ class FileReport:
         if self.status == "refused":
             return str(self.refusal)
         if self.status == "already ingested":
-            return f"{self.path.name}: was ingested before, the same through the same mapping"
+            known = (
+                f"{self.path.name}: was ingested before, the same through the same mapping, on "
+                f"{self.ingested_at:%Y-%m-%d %H:%M} UTC"
+            )
+            if not self.files_since:
+                return known
+            came = "1 file has" if self.files_since == 1 else f"{self.files_since:,} files have"
+            return f"{known}; {came} added rows since. If it is to count again, give --again"
         counts = [
             f"{self.rows_read:,} rows: {self.rows_accepted:,} accepted",
             f"{self.rows_unchanged:,} unchanged",
@@ -129,17 +141,21 @@ def ingest_deals(
     files: Sequence[Path],
     mapping: str | Path | None = None,
     on_progress: Progress = lambda message: None,
+    *,
+    again: bool = False,
 ) -> IngestReport:
     """Ingest exports of deals into `raw_deals`.
 
     `mapping` is a mapping file or the name of a shipped one; without it, the shipped mapping that
     fits a file's columns is taken. Each file is one transaction. A row is unchanged when it equals,
     in every column of the contract, the last row of the same deal with the same `updated_at` (where
-    that is missing, the same `created_at`). Raises FilesRefused, after all files were tried, when
-    one or more was refused (wrong columns, damaged, no row that could be read); RunInProgress when
-    another command writes. A service that runs finds the deals a moment later.
+    that is missing, the same `created_at`). again: read files that were ingested before, too: what
+    they say that is not what the last row says is then the newest. Raises FilesRefused, after all
+    files were tried, when one or more was refused (wrong columns, damaged, no row that could be
+    read); RunInProgress when another command writes. A service that runs finds the deals a moment
+    later.
     """
-    return _ingest(settings, "deals", files, mapping, None, on_progress)
+    return _ingest(settings, "deals", files, mapping, None, again, on_progress)
 
 
 def ingest_labels(
@@ -149,15 +165,17 @@ def ingest_labels(
     on_progress: Progress = lambda message: None,
     *,
     split: Sequence[str] | None = None,
+    again: bool = False,
 ) -> IngestReport:
     """Ingest verdicts on pairs of deals into `deal_labels`.
 
     `split` keeps only the rows whose column `split` holds one of these words. A row without a
     `labelled_at` gets the time of the ingest, one without `labelled_by` or `label_source` "import".
     A row is unchanged when the last verdict on the pair (in either order) from the same hand and
-    source says the same, and at the same time if the file tells one. Raises as `ingest_deals` does.
+    source says the same, and at the same time if the file tells one. `again`, and what it raises,
+    are as of `ingest_deals`.
     """
-    return _ingest(settings, "labels", files, mapping, split, on_progress)
+    return _ingest(settings, "labels", files, mapping, split, again, on_progress)
 
 
 @dataclass(frozen=True)
@@ -221,6 +239,7 @@ def _ingest(
     files: Sequence[Path],
     mapping: str | Path | None,
     split: Sequence[str] | None,
+    again: bool,
     on_progress: Progress,
 ) -> IngestReport:
     settings = settings.for_run(f"ingest {kind}")
@@ -235,7 +254,8 @@ def _ingest(
             for path in files:
                 try:
                     opened = _open(contract, kind, path, mapping, split)
-                    report = _ingest_file(warehouse, contract, opened, on_progress)
+                    known = None if again else _ingested_before(warehouse, contract, opened)
+                    report = known or _ingest_file(warehouse, contract, opened, on_progress)
                 except InputRejected as error:
                     report = FileReport(path, "refused", refusal=str(error))
                 reports.append(report)
@@ -301,9 +321,6 @@ def _ingest_file(
 
     DuckDB gathers some 120,000 rows before it writes them, which it can't do on disk.
     """
-    if _is_ingested(warehouse, contract, opened.fingerprint):
-        name = opened.mapping.name
-        return FileReport(opened.path, "already ingested", name, ignored=opened.ignored)
     on_progress(_announcement(opened))
     *bounds, last = WAREHOUSE_MEMORY
     for bound in bounds:
@@ -353,13 +370,32 @@ def _announcement(opened: Opened) -> str:
     return message
 
 
-def _is_ingested(warehouse: Warehouse, contract: Contract, fingerprint: str) -> bool:
-    table = contract.table("ingested_files").qualified
-    found = warehouse.query(
-        f"select 1 as one from {warehouse.name(table)} where file_sha256 = ? limit 1",
-        (fingerprint,),
+def _ingested_before(warehouse: Warehouse, contract: Contract, opened: Opened) -> FileReport | None:
+    """What to tell of a file that was ingested already; None for a new one.
+
+    It stays out also where others came since: who hands in a whole directory every night means no
+    old file to count anew.
+    """
+    table = warehouse.name(contract.table("ingested_files").qualified)
+    [known] = warehouse.query(
+        f"select max(_ingested_at) as ingested_at from {table} where file_sha256 = ?",
+        (opened.fingerprint,),
     )
-    return bool(found)
+    if known["ingested_at"] is None:
+        return None
+    [since] = warehouse.query(
+        f"select count(*) as files from {table} "
+        "where kind = ? and rows_accepted > 0 and _ingested_at > ?",
+        (opened.kind, known["ingested_at"]),
+    )
+    return FileReport(
+        opened.path,
+        "already ingested",
+        opened.mapping.name,
+        ignored=opened.ignored,
+        ingested_at=known["ingested_at"],
+        files_since=since["files"],
+    )
 
 
 def _load(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -195,6 +196,38 @@ def test_the_same_file_again_adds_nothing(settings: Settings, tmp_path: Path) ->
     text = "columns: {deal_id: deal_id, deal_name: deal_name, amount: amount}"
     report = ingest_deals(settings, [path], _file(tmp_path, "own.yml", text))
     assert (report.rows_accepted, report.rows_unchanged, report.rows_rejected) == (0, 1, 1)
+
+
+def test_a_file_that_goes_back_counts_where_it_is_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    header = "deal_id,deal_name,amount,updated_at\n"
+    old = _file(tmp_path, "old.csv", header + "1,x,100,\n2,y,100,2025-01-01\n")
+    new = _file(tmp_path, "new.csv", header + "1,x,200,\n2,y,200,2025-01-02\n")
+    ingest_deals(settings, [old, new])
+    [known] = ingest_deals(settings, [old]).files
+    assert (known.status, known.files_since) == ("already ingested", 1)
+    assert re.fullmatch(
+        r"old.csv: was ingested before, the same through the same mapping, on "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d UTC; 1 file has added rows since. .* --again",
+        str(known),
+    )
+    # What its CRM changed since is an older version, known, and stays one.
+    [report] = ingest_deals(settings, [old], again=True).files
+    assert (report.rows_accepted, report.rows_unchanged) == (1, 1)
+    assert [(d["deal_id"], int(d["amount"])) for d in _deals(settings)][4:] == [("1", 100)]
+    [last] = ingest_deals(settings, [old]).files
+    assert last.files_since == 0 and str(last).endswith(" UTC")
+
+    # So it is for verdicts.
+    header = "deal_id_a,deal_id_b,is_duplicate\n"
+    yes = _file(tmp_path, "yes.csv", header + "a,b,yes\n")
+    no = _file(tmp_path, "no.csv", header + "a,b,no\n")
+    ingest_labels(settings, [yes, no])
+    [known] = ingest_labels(settings, [yes]).files
+    assert (known.status, known.files_since) == ("already ingested", 1)
+    assert ingest_labels(settings, [yes], again=True).rows_accepted == 1
+    assert [verdict for *_, verdict in _labels(settings)] == [True, False, True]
 
 
 def test_an_export_that_comes_again_adds_what_changed(settings: Settings, tmp_path: Path) -> None:
