@@ -231,6 +231,13 @@ class Output:
                 ("pairs waiting for review", count(scores.review_queue)),
             ]
         )
+        if scores.skipped_blocks:
+            self.say()
+            self.say(
+                "Blocks over the cap, whose deals were not compared there: "
+                f"{scores.skipped_blocks:,}, the largest of {scores.skipped_deals:,} deals. See "
+                "onedeal.int_deals__capped_blocks."
+            )
         if data.unknown_deals.labels:
             self.say()
             self.say(str(data.unknown_deals))

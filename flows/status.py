@@ -24,6 +24,8 @@ from flows.vertex_endpoint import deployed_models, hourly_cost
 from flows.warehouse import JobCost, Warehouse, open_warehouse
 
 LAST_RUNS = 5
+SKIPPED = "int_deals__capped_blocks"
+"""What blocking skipped."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,17 @@ class DataStatus:
 
 @dataclass(frozen=True)
 class ScoreStatus:
-    """What the scores say. None where the pairs were not scored yet."""
+    """What the scores say. None where the pairs were not scored yet.
+
+    skipped_blocks: blocks over their rule's cap whose deals were not compared there. skipped_deals:
+    how many those are in the block that has most; one deal may stand in several blocks.
+    """
 
     predicted_duplicates: int | None
     groups: int | None
     review_queue: int | None
+    skipped_blocks: int | None
+    skipped_deals: int | None
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,7 @@ def _read(settings: Settings, running: Holder | None, has_warehouse: bool) -> St
     events: list[Event] = []
     data = DataStatus(0, 0, None, None, 0, 0, 0, UnknownDeals(0, None))
     drift = None
-    scores = ScoreStatus(None, None, None)
+    scores = ScoreStatus(None, None, None, None, None)
     costs = CostStatus(())
     if has_warehouse:
         with open_warehouse(settings, read_only=True) as warehouse:
@@ -311,6 +319,14 @@ def _scores(warehouse: Warehouse) -> ScoreStatus:
         ),
         groups=_count(warehouse, "duplicate_groups", "count(distinct group_id)"),
         review_queue=_count(warehouse, "review_queue"),
+        skipped_blocks=_count(
+            warehouse,
+            SKIPPED,
+            "count(case when is_capped and skipped_deals > 0 then 1 end)",
+        ),
+        skipped_deals=_count(
+            warehouse, SKIPPED, "coalesce(max(case when is_capped then skipped_deals end), 0)"
+        ),
     )
 
 

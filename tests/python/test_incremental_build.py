@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from flows.console import Output
 from flows.contract import load_contract
 from flows.dbt import Dbt
 from flows.demo_deals import generate_deals
@@ -25,6 +28,7 @@ from flows.new_deals import version_order
 from flows.rollback import rollback
 from flows.score import COMPARED, PAIRS, score
 from flows.settings import Settings
+from flows.status import status
 from flows.warehouse import open_warehouse, utc_now
 from tests.python.homes import PROJECT
 from tests.python.rendered_macros import macros
@@ -149,6 +153,28 @@ def test_days_add_up_to_a_full_build(tmp_path: Path) -> None:
     dbt.build("features anew", COMPARED, full_refresh=True)
     assert features(daily) == added_up
     assert len(pairs(full)[0]) > 40
+
+
+def test_the_status_tells_what_the_cap_skipped(tmp_path: Path) -> None:
+    """Copies beyond the cap have no second key that tells them apart either."""
+    settings, at = Settings(tmp_path / "home", PROJECT), datetime(2026, 6, 1)
+    settings.home.mkdir()
+    deal = {"deal_name": "renewal", "company_name": "Acme", "amount": 100, "updated_at": at}
+    land(settings, [{**deal, "deal_id": f"d{number}"} for number in range(3)], at)
+    dbt = Dbt(settings, VARS)
+    dbt.build("the pairs", PAIRS)
+    assert len(pairs(settings)[0]) == 3
+    scores = status(settings).scores
+    assert (scores.skipped_blocks, scores.skipped_deals) == (0, 0)
+    land(settings, [{**deal, "deal_id": f"e{number}"} for number in range(4)], at + timedelta(1))
+    dbt.build("the pairs", PAIRS)
+    assert pairs(settings)[0] == []
+    found = status(settings)
+    assert found.scores.skipped_blocks and found.scores.skipped_deals == 7
+    console = Console(record=True, width=100, file=io.StringIO())
+    Output(console).status(found)
+    said = f"not compared there: {found.scores.skipped_blocks}, the largest of 7 deals."
+    assert said in console.export_text()
 
 
 def test_the_service_takes_the_version_of_a_deal_that_dbt_takes() -> None:
