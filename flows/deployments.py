@@ -14,6 +14,7 @@ import contextvars
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal, TypeVar
 
 from prefect import flow, get_run_logger, task
@@ -25,7 +26,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.transactions import CommitMode, transaction
 
 from flows.dbt import FAILED, NodeResult
-from flows.errors import NothingToDo, OnedealError
+from flows.errors import NothingToDo, OnedealError, RunInProgress, WarehouseLocked
 from flows.ingest import IngestReport, ingest_deals, ingest_labels
 from flows.report import gate_markdown, read_run_report
 from flows.retrain import Outcome, RetrainResult
@@ -39,6 +40,9 @@ T = TypeVar("T")
 
 GATE_ARTIFACT = "model-gate"
 """Key of the artifact that holds the gate's figures and reasons, one version per decision."""
+WAIT_SECONDS = 60 * 60
+"""How long a run waits for a command that somebody typed."""
+SECONDS_BETWEEN_TRIES = 15
 STATE_NAMES = {Outcome.PROMOTED: "Promoted", Outcome.TAKEN_BACK: "TakenBack"}
 
 
@@ -51,6 +55,26 @@ def run_task(name: str, function: Callable[..., T], /, *args: Any, **kwargs: Any
         return function(*args, **kwargs)
 
     return body()
+
+
+def when_free(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call a function that writes; while another command is at work, wait and try again.
+
+    Prefect's own retries of a flow take any failure for one that passes.
+    """
+    until = monotonic() + WAIT_SECONDS
+    is_told = False
+    while True:
+        try:
+            return function(*args, **kwargs)
+        except RunInProgress as error:
+            # Another program may open the file in the midst of a run, which is not to start anew.
+            if isinstance(error, WarehouseLocked) or monotonic() >= until:
+                raise
+            if not is_told:
+                get_run_logger().info(f"{error} This run waits for it.")
+                is_told = True
+        sleep(SECONDS_BETWEEN_TRIES)
 
 
 class PrefectSteps:
@@ -109,7 +133,7 @@ def retrain(force: bool = False, target: str | None = None) -> State[Any]:
     """
     settings = Settings.from_env(target)
     steps = PrefectSteps()
-    result = run_retrain(settings, force=force, run=steps, on_node=steps.on_node)
+    result = when_free(run_retrain, settings, force=force, run=steps, on_node=steps.on_node)
     if result.decision is None:
         return Completed(name="NothingToDo", message=" ".join(result.reasons))
     _show_gate(settings, result)
@@ -137,7 +161,7 @@ def score(target: str | None = None) -> State[Any]:
     """
     steps = PrefectSteps()
     try:
-        result = run_score(Settings.from_env(target), run=steps, on_node=steps.on_node)
+        result = when_free(run_score, Settings.from_env(target), run=steps, on_node=steps.on_node)
     except NothingToDo as nothing:
         return Completed(name="NothingToDo", message=str(nothing))
     return Completed(
@@ -170,7 +194,7 @@ def ingest(
 
     def read_file(file: Path) -> IngestReport:
         read = ingest_deals if kind == "deals" else ingest_labels
-        return read(settings, [file], mapping, logger.info, again=again)
+        return when_free(read, settings, [file], mapping, logger.info, again=again)
 
     for file in files:
         try:
@@ -195,8 +219,13 @@ def rollback(
     """
     steps = PrefectSteps()
     try:
-        change = run_rollback(
-            Settings.from_env(target), version, by=by, run=steps, on_node=steps.on_node
+        change = when_free(
+            run_rollback,
+            Settings.from_env(target),
+            version,
+            by=by,
+            run=steps,
+            on_node=steps.on_node,
         )
     except NothingToDo as nothing:
         return Completed(name="NothingToDo", message=str(nothing))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -23,6 +24,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import deployments
 from flows.demo_deals import generate_days
+from flows.lock import writer_lock
 from flows.settings import Settings
 from flows.warehouse import open_warehouse
 from tests.python.homes import PROJECT
@@ -177,6 +179,24 @@ def test_a_refused_file_fails_the_run_and_keeps_the_others(
     with open_warehouse(Settings.from_env()) as warehouse:
         found = warehouse.query("select 1 from onedeal_raw.raw_deals where deal_id = 'whole-1'")
     assert found
+
+
+def test_a_run_waits_for_a_command(
+    client: SyncPrefectClient, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "waited.csv"
+    file.write_text("deal_id,deal_name\nwaited-1,One deal\n")
+    with ExitStack() as typed:
+        typed.enter_context(writer_lock(Settings.from_env(), "score"))
+        # The command ends while the run waits.
+        monkeypatch.setattr(deployments, "sleep", lambda seconds: typed.close())
+        state = deployments.ingest([file], return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Ingested"), message(state)
+    assert "1 accepted" in message(state)
+    monkeypatch.setattr(deployments, "WAIT_SECONDS", 0)
+    with writer_lock(Settings.from_env(), "score"):
+        state = deployments.score(return_state=True)
+    assert state.type == "FAILED" and "`onedeal score`" in message(state)
 
 
 def test_a_failed_dbt_node_is_shown(client: SyncPrefectClient, home: Path) -> None:
