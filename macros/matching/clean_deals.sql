@@ -6,11 +6,11 @@
         'inc|incorporated|llc|llp|lp|ltd|limited|gmbh|mbh|ag|kg|kgaa|ohg|ug|se|corp|corporation|co|company'
         ~ '|plc|sa|s a|sas|sarl|s r l|srl|spa|s p a|bv|b v|nv|n v|ab|as|a s|aps|oy|oyj|kk|pty|pte|sp z o o|ooo|zao'
     ) -%}
-    {%- set free_mail = [
-        'gmail.com', 'googlemail.com', 'outlook.com', 'hotmail.com', 'live.com', 'msn.com', 'yahoo.com',
-        'icloud.com', 'me.com', 'aol.com', 'gmx.de', 'gmx.net', 'web.de', 'proton.me', 'protonmail.com',
-        'mail.ru', 'yandex.ru', 'qq.com', '163.com', '126.com', 'orange.fr', 'free.fr', 'libero.it',
-    ] -%}
+    {%- set second_levels = 'co|com|org|net|ac|gov|edu|or|ne|go|ltd|plc|gob|gv' -%}
+    {%- set host_is_own -%}
+        not {{ is_host_of('host', free_mail_hosts() + page_hosts()) }} and host not in ('{{ site_hosts() | join("', '") }}')
+    {%- endset -%}
+    {%- set email_host = regexp_capture('contact_email', '@(.+)$') -%}
     select
         deal_id,
         company_name,
@@ -33,12 +33,14 @@
             nullif(trim({{ regexp_replace_all('company_text', '^the |( (' ~ legal_forms ~ '))+$', '') }}), ''),
             company_text
         ) as company_key,
-        domain,
-        {{ regexp_capture('domain', '([^.]+)[.](?:(?:co|com|org|net|ac|gov|edu)[.])?[^.]+$') }} as domain_root,
+        case when {{ host_is_own }} then host end as domain,
         case
-            when {{ regexp_capture('contact_email', '@(.+)$') }} not in ('{{ free_mail | join("', '") }}')
-                then {{ regexp_capture('contact_email', '@(.+)$') }}
-        end as email_domain,
+            when {{ host_is_own }}
+                then {{ regexp_capture(
+                    'host', '([^.]+)[.](?:' ~ any_host(site_hosts()) ~ '|(?:(?:' ~ second_levels ~ ')[.])?[^.]+)$'
+                ) }}
+        end as domain_root,
+        case when not {{ is_host_of(email_host, free_mail_hosts()) }} then {{ email_host }} end as email_domain,
         case when length(phone_digits) >= 7 then right(phone_digits, 9) end as phone,
         cast(created_at as date) as created_on
 
@@ -51,7 +53,7 @@
             {{ normalize_text('company_name') }} as company_text,
             {{ regexp_capture(
                 fold_case('trim(company_domain)'), '^(?:https?://)?(?:www[0-9]?[.])?([^/:?#@ ]+[.][^/:?#@. ]+)'
-            ) }} as domain,
+            ) }} as host,
             {{ normalize_text('contact_name') }} as contact_text,
             {{ regexp_capture(fold_case('trim(contact_email)'), '^([^@ ]+@[^@ ]+[.][^@ ]+)$') }} as contact_email,
             {{ regexp_replace_all('contact_phone', '[^0-9]', '') }} as phone_digits,
