@@ -42,6 +42,8 @@ DENIALS = ("not ", "no two ", "no conflict ")
 """How words begin that only say what is not the case; they stand behind the others."""
 HIGH_FROM = 0.5
 """From which value on a feature's `phrase_high` holds, unless its `phrase_from` says otherwise."""
+UNKNOWN_FROM = 20.47
+"""What a word weighs, all but a rounding, that the statistics of words lack (see `deal_tokens`)."""
 SAME_ASPECT = {"residual": "name", "currency": "amount"}
 """Features' first words that stand for what another first word stands for."""
 
@@ -51,16 +53,20 @@ class Phrase:
     """What a feature says of a pair, by whether its value is high or low.
 
     A text may hold {value}, {percent} (the value times 100), {rest} (what is missing to 100 %) and
-    {unlogged} (what the value is ln(1 + x) of).
+    {unlogged} (what the value is ln(1 + x) of). unknown: where the value is the rarity of a word,
+    what is said where nobody knows how rare it is.
     """
 
     high: str
     low: str
     high_from: float = HIGH_FROM
+    unknown: str | None = None
 
     def text(self, value: float) -> str:
         """In words."""
         template = self.high if value >= self.high_from else self.low
+        if self.unknown is not None and value >= UNKNOWN_FROM:
+            template = self.unknown
         return template.format(
             value=_number(value),
             percent=_number(round(100 * value)),
@@ -82,8 +88,9 @@ def phrases_of(words: Mapping[str, Mapping[str, object]]) -> dict[str, Phrase]:
                 high,
                 str(meta.get("phrase_low", high)),
                 float(str(meta.get("phrase_from", HIGH_FROM))),
+                str(meta["phrase_unknown"]) if "phrase_unknown" in meta else None,
             )
-            for value in (0.0, 1.0, phrase.high_from):
+            for value in (0.0, 1.0, phrase.high_from, UNKNOWN_FROM):
                 phrase.text(value)
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"{feature} has no usable phrase ({error!r})") from error

@@ -75,7 +75,64 @@ def test_a_phrase_says_its_value(phrase: Phrase, value: float, text: str) -> Non
     assert phrase.text(value) == text
 
 
-@pytest.mark.parametrize("meta", [{}, {"phrase_high": "{nothing}"}, {"phrase_high": "{"}])
+UNKNOWN_WORD = 4095 / 200
+"""The rarity of a word that the statistics of words lack."""
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "text"),
+    [
+        ("name_rarest_shared", 0, "the names share no word"),
+        # A word in every deal, which is the least rarity there is.
+        (
+            "name_rarest_shared",
+            139 / 200,
+            "the rarest word that the names share: 1 deal in 1 has it",
+        ),
+        (
+            "name_rarest_shared",
+            round(200 * math.log(1 + 201)) / 200,
+            "the rarest word that the names share: 1 deal in 201 has it",
+        ),
+        ("name_rarest_shared", UNKNOWN_WORD, "the names share a word that no earlier deal has"),
+        (
+            "record_rarest_unmatched_most",
+            math.log(1 + 273),
+            "the rarest word that only one record has: 1 deal in 273 has it",
+        ),
+        (
+            "name_rarest_unmatched_least",
+            math.log(1 + 273),
+            "each name has a word that the other lacks, and that at most 1 deal in 273 has",
+        ),
+    ],
+)
+def test_how_rare_a_word_is_is_told_by_the_deals_that_have_it(
+    feature: str, value: float, text: str
+) -> None:
+    columns = columns_of("features/_features__models.yml", "deal_pair_features")
+    (meta,) = (c["config"]["meta"] for c in columns if c["name"] == feature)
+    assert phrases_of({feature: meta})[feature].text(value) == text
+
+
+def test_every_rarity_of_a_word_has_words_for_one_that_no_deal_is_known_to_have() -> None:
+    columns = columns_of("features/_features__models.yml", "deal_pair_features")
+    words = {c["name"]: c["config"]["meta"] for c in columns if "_rarest_" in c["name"]}
+    assert len(words) == 11
+    for phrase in phrases_of(words).values():
+        assert "{unlogged}" in phrase.high
+        assert phrase.text(UNKNOWN_WORD).endswith("no earlier deal has")
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"phrase_high": "{nothing}"},
+        {"phrase_high": "{"},
+        {"phrase_high": "same domain", "phrase_unknown": "{nothing}"},
+    ],
+)
 def test_unusable_words_are_told(meta: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="domain_equal has no usable phrase"):
         phrases_of({"domain_equal": meta})
