@@ -223,12 +223,13 @@ def _found(warehouse: Warehouse, measured: tuple[float, float, float, float]) ->
     scores = read_scores(warehouse, champion.model_version)
     twice = warehouse.query(
         "select currency, sum(amount_counted_twice) as amount "
-        f"from {MODEL_SCHEMA}.duplicate_groups where currency is not null "
+        f"from {MODEL_SCHEMA}.duplicate_groups where amount_counted_twice > 0 "
         "group by currency order by count(*) desc, currency"
     )
     amounts = ", ".join(f"{row['currency']} {row['amount']:,.0f}" for row in twice)
     example = warehouse.query(
-        f"select * from {MODEL_SCHEMA}.duplicate_groups where group_size <= 3 "
+        f"select * from {MODEL_SCHEMA}.duplicate_groups where group_size <= 3 and group_id in "
+        f"(select group_id from {MODEL_SCHEMA}.duplicate_groups where amount_counted_twice > 0) "
         "qualify group_id = first_value(group_id) over (order by group_size desc, group_id) "
         "order by is_survivor desc, deal_id"
     )
