@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,11 +25,12 @@ WAIT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock: process id, the command it runs, and since when (UTC, ISO 8601)."""
+    """Who holds the lock: process id, command, since when (UTC, ISO 8601), and on which machine."""
 
     pid: int
     command: str
     since: str
+    host: str
 
 
 @contextmanager
@@ -73,7 +75,9 @@ def writers_kept_away(settings: Settings) -> Iterator[bool]:
         yield True
         return
     # Who reads has it for a moment only, and says nothing of itself.
-    lock = FileLock(settings.lock_path, timeout=0 if holder(settings) else WAIT_SECONDS)
+    who = holder(settings)
+    is_at_work = who is not None and _is_here(who)
+    lock = FileLock(settings.lock_path, timeout=0 if is_at_work else WAIT_SECONDS)
     try:
         lock.acquire()
     except Timeout:
@@ -96,12 +100,22 @@ def is_locked(settings: Settings) -> bool:
 
 
 def holder(settings: Settings) -> Holder | None:
-    """Who wrote itself down as the lock's holder; None when nobody did (or could not yet)."""
+    """Who wrote itself down as the lock's holder; None when nobody did (or could not yet).
+
+    Neither did a process that was killed and left its note. Of another machine's that can't be
+    told.
+    """
     try:
         written = json.loads(_holder_path(settings).read_text(encoding="utf-8"))
-        return Holder(int(written["pid"]), str(written["command"]), str(written["since"]))
+        who = Holder(
+            int(written["pid"]),
+            str(written["command"]),
+            str(written["since"]),
+            str(written["host"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return None if _is_here(who) and not _lives(who.pid) else who
 
 
 def describe(who: Holder | None) -> str:
@@ -109,6 +123,22 @@ def describe(who: Holder | None) -> str:
     if who is None:
         return "Another onedeal command"
     return f"`onedeal {who.command}` (process {who.pid}, since {who.since})"
+
+
+def _is_here(who: Holder) -> bool:
+    # A container has a name of its own, as it has process ids of its own.
+    return who.host == socket.gethostname()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        # Another user's.
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -133,5 +163,6 @@ def _holder_path(settings: Settings) -> Path:
 
 
 def _write_holder(settings: Settings, command: str) -> None:
-    who = Holder(os.getpid(), command, datetime.now(UTC).isoformat(timespec="seconds"))
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    who = Holder(os.getpid(), command, since, socket.gethostname())
     write_whole(_holder_path(settings), json.dumps(asdict(who)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -41,8 +43,9 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
             assert caught.value.exit_code == 5
         finally:
             process.kill()
-    # A killed process leaves no lock behind, whatever its note says.
-    assert holder(settings) is not None
+    # A killed process leaves its note behind, and no lock.
+    assert (tmp_path / "retrain.holder.json").exists()
+    assert holder(settings) is None
     assert not is_locked(settings)
     with writer_lock(settings, "score"):
         found = holder(settings)
@@ -84,6 +87,46 @@ def test_a_writer_waits_for_one_who_only_reads(tmp_path: Path) -> None:
     with writer_lock(settings, "retrain"):
         reader.join(10)
         assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "another"])
+def test_what_a_killed_command_left_turns_no_reader_away(tmp_path: Path, host: str) -> None:
+    """Two read at once, and each has the lock for a moment."""
+    settings = Settings(tmp_path, PROJECT)
+    with writer_lock(settings, "score"):
+        note = json.loads((tmp_path / "retrain.holder.json").read_text())
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left = json.dumps({**note, "pid": ended.pid, "host": host})
+    (tmp_path / "retrain.holder.json").write_text(left)
+    # On another machine it may be at work for all that one can tell here.
+    assert (holder(settings) is None) is (host != "another")
+    began = threading.Event()
+
+    def read() -> None:
+        with writers_kept_away(settings) as is_quiet:
+            assert is_quiet
+            began.set()
+            time.sleep(0.3)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert began.wait(10)
+    with writers_kept_away(settings) as is_quiet:
+        assert is_quiet
+    reader.join(10)
+
+
+def test_a_holder_of_another_user_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(pid: int, number: int) -> None:
+        raise PermissionError
+
+    settings = Settings(tmp_path, PROJECT)
+    with writer_lock(settings, "score"):
+        monkeypatch.setattr(os, "kill", forbidden)
+        assert holder(settings) is not None
 
 
 def test_a_home_that_can_not_be_written_to(tmp_path: Path) -> None:
