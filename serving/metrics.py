@@ -67,11 +67,12 @@ class Metrics:
         self.log_bytes = self._gauge("onedeal_log_waiting_bytes", "What they take on the disk.")
         self.log_trouble = self._gauge(
             "onedeal_log_trouble_seconds",
-            "For how long the disk, or the warehouse, took no rows of the log; 0: it does.",
+            "For how long disk or warehouse took no rows of the log, or no verdicts; 0: it does.",
             "what",
         )
         self.log_lost = self._gauge(
-            "onedeal_log_lost_rows", "Rows that neither disk nor memory had room for."
+            "onedeal_log_lost_rows",
+            "Rows of the log, and verdicts, that neither disk nor memory had room for.",
         )
         self.verdicts_waiting = self._gauge(
             "onedeal_verdicts_waiting_rows", "Verdicts not yet where the next training finds them."

@@ -61,9 +61,9 @@ class OutboxState:
 
     rows_waiting, bytes_waiting: kept and not delivered yet; rows_in_memory: those of them that
     would not outlive the process. rows_delivered, rows_lost: since the start; lost are rows for
-    which neither disk nor memory had room, and one for each packet that was damaged, whatever it
-    held. sink_failing_since, disk_failing_since: since when nothing is accepted, None when all is
-    well. last_error: why not.
+    which neither disk nor memory had room, those that memory alone had at the end, and one for each
+    packet that was damaged, whatever it held. sink_failing_since, disk_failing_since: since when
+    nothing is accepted, None when all is well. last_error: why not.
     """
 
     rows_waiting: int = 0
@@ -169,6 +169,12 @@ class Outbox:
         self._closed = True
         self._now.set()
         self._thread.join(timeout + CLOSING_PAUSE)
+        # Where the disk hangs, this does not wait for it.
+        if self._commit_lock.acquire(timeout=CLOSING_PAUSE):
+            try:
+                self._empty_memory()
+            finally:
+                self._commit_lock.release()
         left = self.state
         if left.rows_waiting:
             log.warning(
@@ -234,6 +240,20 @@ class Outbox:
         if is_full or self._own.queue.is_untidy:
             self._now.set()
         return True
+
+    def _empty_memory(self) -> None:
+        """Put on the disk what is still in memory at the end. The commit lock is held."""
+        # Also what the sink may have taken without an answer: readers know a row that comes twice.
+        packets = self._memory.take()
+        if packets and not self._put(packets):
+            rows = sum(packet.rows for packet in packets)
+            self._lost += rows
+            log.critical(
+                "%s rows are lost: they could not be delivered before the end, and the disk does "
+                "not take them (%s)",
+                rows,
+                self._disk_trouble.message,
+            )
 
     def _disk_fails(self, error: Exception) -> None:
         if self._disk_trouble.starts(error):
@@ -478,6 +498,14 @@ class _Memory:
             for packet in self._claimed:
                 self._count(packet, -1)
             self._claimed = []
+
+    def take(self) -> list[Packet]:
+        """All of them, claimed or not; none is left."""
+        with self._lock:
+            packets = [*self._claimed, *self._free]
+            self._claimed, self._free = [], []
+            self.rows = self.size = 0
+            return packets
 
     def _count(self, packet: Packet, sign: int) -> None:
         self.rows += sign * packet.rows

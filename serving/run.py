@@ -237,20 +237,22 @@ class Parts:
 
     def _refresh_metrics(self) -> None:
         metrics, state = self.metrics, self.service.prediction_log.state
+        verdicts = self.service.verdicts.state
         metrics.ready.set(self.service.why_not_ready() is None)
         metrics.endpoint_resting.set(self.service.breaker.is_resting)
         metrics.log_rows.set(state.rows_waiting)
         metrics.log_bytes.set(state.bytes_waiting)
-        metrics.log_lost.set(state.rows_lost)
-        for what, since in (
-            ("disk", state.disk_failing_since),
-            ("warehouse", state.sink_failing_since),
+        # A verdict that is lost is no better than a row of the log.
+        metrics.log_lost.set(state.rows_lost + verdicts.rows_lost)
+        for what, failing_since in (
+            ("disk", (state.disk_failing_since, verdicts.disk_failing_since)),
+            ("warehouse", (state.sink_failing_since, verdicts.sink_failing_since)),
         ):
-            metrics.log_trouble.labels(what).set(_seconds_since(since))
+            metrics.log_trouble.labels(what).set(max(map(_seconds_since, failing_since)))
         if self._fetcher is not None:
             metrics.artifacts_trouble.set(_seconds_since(self._fetcher.state.trouble_since))
         metrics.bundle_refused.set(self.champion.state.refused is not None)
-        metrics.verdicts_waiting.set(self.service.verdicts.state.rows_waiting)
+        metrics.verdicts_waiting.set(verdicts.rows_waiting)
         matcher = self.champion.matcher
         metrics.bundle.clear()
         if matcher is not None:

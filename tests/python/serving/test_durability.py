@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.settings import Settings
+from serving.durable_queue import OwnedQueue, Packet
 from tests.python.homes import PROJECT
 from tests.python.serving.serve import KEY, Server, serve
 from tests.python.waiting import wait_until
@@ -176,14 +177,41 @@ def test_a_full_disk_answers_still_and_alarms(home: Settings, deals: list[dict[s
     home.queues_dir.write_text("in the way")
     with serve(home) as server:
         assert server.match({**deals[0], "deal_id": "x"})["compared"] > 0
-        trouble = r'^onedeal_log_trouble_seconds\{what="disk"\} (\S+)'
-        (seconds,) = re.findall(trouble, server.get("/metrics").text, re.MULTILINE)
-        assert float(seconds) > 0
+        assert metric(server, 'onedeal_log_trouble_seconds{what="disk"}') > 0
         assert server.get("/readyz").status_code == 200
         # Space is there again.
         home.queues_dir.unlink()
         assert server.stop()[0] == 0
     assert sum(logged(home).values()) > 0
+
+
+def test_trouble_of_the_verdicts_alarms_too(home: Settings) -> None:
+    """Their queue is one of its own."""
+    verdicts = home.queues_dir / "verdicts"
+    verdicts.parent.mkdir(parents=True)
+    verdicts.write_text("in the way")
+    verdict = {"deal_id_a": "a", "deal_id_b": "b", "is_duplicate": True, "labelled_by": "ann"}
+    with serve(home) as server:
+        assert server.post("/v1/verdicts", verdict).status_code == 201
+        assert metric(server, 'onedeal_log_trouble_seconds{what="disk"}') > 0
+        assert metric(server, 'onedeal_log_trouble_seconds{what="warehouse"}') == 0
+        assert metric(server, "onedeal_log_lost_rows") == 0
+        server.stop()
+
+
+def test_verdicts_that_are_lost_are_counted(home: Settings) -> None:
+    dead = OwnedQueue.make(home.queues_dir / "verdicts" / "dead", 1000)
+    dead.queue.put([Packet(1, b"no packet")])
+    dead.leave()
+    with serve(home) as server:
+        wait_until(lambda: metric(server, "onedeal_log_lost_rows") == 1)
+        server.stop()
+
+
+def metric(server: Server, name: str) -> float:
+    """What the service tells of itself at this moment."""
+    (found,) = re.findall(rf"^{re.escape(name)} (\S+)", server.get("/metrics").text, re.MULTILINE)
+    return float(found)
 
 
 def test_an_address_that_is_taken(server: Server, home: Settings) -> None:

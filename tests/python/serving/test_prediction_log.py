@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -376,6 +376,42 @@ def test_a_full_memory_is_told_and_stops_nothing(tmp_path: Path) -> None:
     sink.refuses = False
     log.close()
     assert len(counts(tmp_path / "files")) == 27 - state.rows_lost
+
+
+def test_what_is_in_memory_alone_at_the_end_is_told_as_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "queue").write_text("a file where a directory should be")
+    log = open_log(tmp_path, Refusing(tmp_path / "files"))
+    log.append(log_rows("r1"))
+    log.close(timeout=0.1)
+    assert (log.state.rows_lost, log.state.rows_waiting) == (3, 0)
+    (told,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert "3 rows are lost" in told.message
+    # Once, however often it is closed.
+    log.close(timeout=0.1)
+    assert log.state.rows_lost == 3
+
+
+def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: DurableQueue, packets: Sequence[Packet]) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    sink = Refusing(tmp_path / "files")
+    log = open_log(tmp_path, sink)
+    with monkeypatch.context() as context:
+        context.setattr(DurableQueue, "put", full)
+        log.append(log_rows("r1"))
+        # It was offered to the warehouse: the disk is not asked again before the end.
+        wait_until(lambda: sink.tries > 0)
+    log.close(timeout=0.1)
+    assert log.state.rows_lost == 0
+    after = open_log(tmp_path)
+    assert after.flush()
+    after.close()
+    assert len(counts(tmp_path / "files")) == 3
 
 
 # --- the queue's file ----------------------------------------------------------------------------
