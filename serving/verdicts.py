@@ -7,8 +7,8 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,6 +51,8 @@ class Verdicts:
         self._file = directory / RECORDED_FILE
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        # The file that was opened last, by its number in the file system.
+        self._opened: int | None = None
 
     @classmethod
     def open(cls, settings: Settings, *, every: float | None = None) -> Verdicts:
@@ -120,8 +122,8 @@ class Verdicts:
         """
         asked = {_pair(*pair): pair for pair in pairs}
         try:
-            with self._lock:
-                rows = self._memory().execute(
+            with self._lock, self._remembered() as memory:
+                rows = memory.execute(
                     "select pair, is_duplicate, labelled_at from judged_pairs "
                     "where pair in (select value from json_each(?))",
                     (json.dumps(list(asked)),),
@@ -157,9 +159,8 @@ class Verdicts:
         disputed: the pair, if the opposite said of it since makes the verdict a new one.
         """
         try:
-            memory = self._memory()
             # Another process may be told the same at this moment.
-            with transaction(memory):
+            with self._remembered() as memory, transaction(memory):
                 found = memory.execute(
                     "select is_duplicate, labelled_at, is_kept from verdicts where subject = ?",
                     (subject,),
@@ -181,9 +182,12 @@ class Verdicts:
 
     def _confirm(self, subject: str, pair: str, is_duplicate: bool, at: datetime) -> None:
         with suppress(sqlite3.Error, OSError):
-            memory = self._memory()
-            with transaction(memory):
-                memory.execute("update verdicts set is_kept = true where subject = ?", (subject,))
+            with self._remembered() as memory, transaction(memory):
+                # Also what a memory that was damaged could not take before.
+                memory.execute(
+                    "insert or replace into verdicts values (?, ?, ?, true)",
+                    (subject, is_duplicate, at.isoformat()),
+                )
                 memory.execute(
                     "insert into judged_pairs values (?, ?, ?) on conflict (pair) do update "
                     "set is_duplicate = excluded.is_duplicate, labelled_at = excluded.labelled_at "
@@ -191,24 +195,62 @@ class Verdicts:
                     (pair, is_duplicate, at.isoformat()),
                 )
 
+    @contextmanager
+    def _remembered(self) -> Iterator[sqlite3.Connection]:
+        """The memory. Where it is found to be damaged, the next one begins anew."""
+        try:
+            yield self._memory()
+        except sqlite3.OperationalError:
+            # For the moment, as with a full disk.
+            raise
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            raise
+
     def _memory(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            connection = connect(self._file)
-            connection.execute(
-                "create table if not exists verdicts "
-                "(subject text primary key, is_duplicate, labelled_at text, is_kept) without rowid"
-            )
-            connection.execute(
-                "create table if not exists judged_pairs "
-                "(pair text primary key, is_duplicate, labelled_at text) without rowid"
-            )
-            until = (utc_now() - REMEMBERED).isoformat()
-            for table in ("verdicts", "judged_pairs"):
-                connection.execute(f"delete from {table} where labelled_at < ?", (until,))
-            connection.execute("pragma wal_autocheckpoint = 1000")
-            self._connection = connection
+            self._connection = self._open_memory()
         return self._connection
+
+    def _open_memory(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            self._opened = self._file.stat().st_ino
+        connection = connect(self._file)
+        connection.execute(
+            "create table if not exists verdicts "
+            "(subject text primary key, is_duplicate, labelled_at text, is_kept) without rowid"
+        )
+        connection.execute(
+            "create table if not exists judged_pairs "
+            "(pair text primary key, is_duplicate, labelled_at text) without rowid"
+        )
+        self._opened = self._file.stat().st_ino
+        until = (utc_now() - REMEMBERED).isoformat()
+        for table in ("verdicts", "judged_pairs"):
+            connection.execute(f"delete from {table} where labelled_at < ?", (until,))
+        connection.execute("pragma wal_autocheckpoint = 1000")
+        return connection
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+        with suppress(OSError):
+            # Another process may have made it anew already.
+            if self._file.stat().st_ino != self._opened:
+                return
+            # They belong to the file that goes, and must not be taken for the new one's.
+            for end in ("-wal", "-shm"):
+                self._file.with_name(self._file.name + end).unlink(missing_ok=True)
+            self._file.rename(self._file.with_suffix(".damaged"))
+            log.critical(
+                "what is remembered of verdicts is damaged (%s); it is kept as %s, and verdicts "
+                "that are sent again may count as new ones",
+                error,
+                self._file.with_suffix(".damaged"),
+            )
 
 
 def _pair(deal_id_a: str, deal_id_b: str) -> str:

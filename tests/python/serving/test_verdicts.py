@@ -147,3 +147,53 @@ def test_what_is_remembered_tells_no_name(tmp_path: Path) -> None:
     verdicts.record(**verdict(labelled_by="ann@example.com"))
     verdicts.close()
     assert b"ann@example.com" not in (tmp_path / "queue" / RECORDED_FILE).read_bytes()
+
+
+@pytest.mark.parametrize("whole_header", [False, True])
+def test_a_damaged_memory_is_set_aside_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, whole_header: bool
+) -> None:
+    verdicts = open_verdicts(tmp_path)
+    assert verdicts.record(**verdict())
+    verdicts.close()
+    file = tmp_path / "queue" / RECORDED_FILE
+    content = file.read_bytes()
+    # With its header it opens, and is found to be damaged by the first one who looks into it.
+    kept = 4096 if whole_header else 0
+    file.write_bytes(content[:kept] + b"no database" * ((len(content) - kept) // 11))
+    # Two processes on one file.
+    both = [open_verdicts(tmp_path) for _ in range(2)]
+    said = [one.record(**verdict(labelled_by=by)) for by in ("ann", "bob") for one in both]
+    assert said == [True, False, True, False]
+    assert both[1].newest([("d1", "d2")])
+    for one in both:
+        one.close()
+    assert file.with_suffix(".damaged").exists()
+    assert [record.levelname for record in caplog.records].count("CRITICAL") == 1
+    verdicts = open_verdicts(tmp_path)
+    assert not verdicts.record(**verdict())
+    verdicts.close()
+
+
+def test_a_memory_that_is_damaged_under_two_processes_is_made_anew_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = [open_verdicts(tmp_path) for _ in range(2)]
+    for one in both:
+        assert one.record(**verdict(labelled_by=str(id(one))))
+    file = tmp_path / "queue" / RECORDED_FILE
+    with sqlite3.connect(file) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    connection.close()
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(4096)
+        opened.write(b"no database" * ((size - 4096) // 11))
+    # Each finds it by its own connection; the second finds that it was made anew.
+    for one in both:
+        one._connection.execute("pragma cache_size = 0")  # type: ignore[union-attr]
+        one.record(**verdict())
+    assert [one.record(**verdict()) for one in both] == [False, False]
+    for one in both:
+        one.close()
+    assert [record.levelname for record in caplog.records].count("CRITICAL") == 1
