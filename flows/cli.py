@@ -6,7 +6,13 @@ Only what shows help is imported here; a command imports its flow when it runs.
 from __future__ import annotations
 
 import getpass
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +31,8 @@ EXIT_CODES = (
     "4 input refused; 5 another command is at work; 130 stopped with Ctrl-C."
 )
 
-
+CLEARING_UP_SECONDS = 10.0
+"""How long further Ctrl-Cs count as the first one."""
 STOPPED = "Stopped. The champion stays; the next command finishes or clears up what was begun."
 
 
@@ -43,7 +50,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _stoppable():
+                return super().invoke(ctx)
         except OnedealError as error:
             _stderr(str(error))
             raise typer.Exit(error.exit_code) from error
@@ -515,6 +523,42 @@ def demo(target: Target = None) -> None:
 def main() -> None:
     """Entry point of the console script."""
     app(prog_name="onedeal")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let Ctrl-C stop the block, whatever becomes of it on the way, and clear up before it ends.
+
+    Whoever presses it again at once means the same: a second one amid the clearing up would leave
+    that half done. Later it stops what hangs.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        # Someone else says what it does, as the shell of a command in the background.
+        yield
+        return
+    stopped_at: float | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped_at
+        if stopped_at is None or time.monotonic() - stopped_at >= CLEARING_UP_SECONDS:
+            stopped_at = time.monotonic()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except Exception as error:
+        if stopped_at is not None:
+            # dbt and DuckDB may tell it as a failure of theirs.
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        # After a stop only the process's own end is left, and it has its exit code.
+        after = signal.default_int_handler if stopped_at is None else signal.SIG_IGN
+        signal.signal(signal.SIGINT, after)
 
 
 def _setup(target: str | None) -> tuple[Settings, Progress, Output]:

@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -175,11 +175,13 @@ class Dbt:
             elif event.info.level == "error":
                 errors.append(event.info.msg)
 
+        succeeded = False
         try:
             outcome = dbtRunner(manifest, callbacks=[listen]).invoke([*args, *self._options()])
+            succeeded = outcome.success
         finally:
             _close_log_file()
-            _close_warehouse()
+            _close_warehouse(may_fail=not succeeded)
         if outcome.success:
             return outcome.result
         if outcome.exception is not None and not isinstance(outcome.exception, Exception):
@@ -262,15 +264,28 @@ def _close_log_file() -> None:
     log = logging.getLogger("file_log")
     for handler in list(log.handlers):
         log.removeHandler(handler)
-        handler.close()
+        # On a full disk its last lines are lost; how the command ended counts more.
+        with suppress(OSError):
+            handler.close()
 
 
-def _close_warehouse() -> None:
-    """dbt-duckdb keeps its file open for the next command, and so keeps every other process out."""
+def _close_warehouse(*, may_fail: bool) -> None:
+    """dbt-duckdb keeps its file open for the next command, and so keeps every other process out.
+
+    may_fail: where dbt has failed, which is what is to be told.
+    """
     connections = sys.modules.get("dbt.adapters.duckdb.connections")
     environment = connections.DuckDBConnectionManager._ENV if connections is not None else None
-    if environment is not None:
+    if environment is None:
+        return
+    import duckdb
+
+    try:
         environment.close()
+    except duckdb.Error:
+        # As where a query still runs that was to be stopped.
+        if not may_fail:
+            raise
 
 
 def _node_result(result: Any) -> NodeResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from flows import ledger
 from flows.bundle import bundle_path
 from flows.cli import STOPPED, app
+from flows.errors import DbtFailed
 from flows.settings import Settings
 from flows.warehouse import MODEL_SCHEMA, open_warehouse
 from tests.python.homes import PROJECT, HomeAt, champion_of, events_of
@@ -101,6 +103,54 @@ def test_a_person_who_stops_it_is_told_what_is_left(
     told = CliRunner().invoke(app, ["retrain"])
     assert told.exit_code == 130
     assert told.output.endswith(f"{STOPPED}\n")
+
+
+def test_a_second_ctrl_c_does_not_disturb_how_the_first_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared_up = []
+
+    def stopped(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            signal.raise_signal(signal.SIGINT)
+            cleared_up.append(True)
+            # As dbt, where the query was its own.
+            raise DbtFailed("build", [], tmp_path / "dbt.log") from error
+
+    monkeypatch.setenv("ONEDEAL_HOME", str(tmp_path))
+    monkeypatch.setattr("flows.retrain.retrain", stopped)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        told = CliRunner().invoke(app, ["retrain"])
+        # Nor how the process ends.
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert cleared_up
+    assert (told.exit_code, told.output) == (130, f"{STOPPED}\n")
+
+
+def test_a_later_ctrl_c_stops_what_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops = []
+
+    def hangs(*_: object, **__: object) -> None:
+        for _try in range(2):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                stops.append(True)
+
+    monkeypatch.setenv("ONEDEAL_HOME", str(tmp_path))
+    monkeypatch.setattr("flows.retrain.retrain", hangs)
+    monkeypatch.setattr("flows.cli.CLEARING_UP_SECONDS", 0.0)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        CliRunner().invoke(app, ["retrain"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(stops) == 2
 
 
 @pytest.mark.parametrize(

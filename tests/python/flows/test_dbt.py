@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+import duckdb
 import pytest
 import yaml
+from dbt.adapters.duckdb.environments.local import LocalEnvironment
 
+from flows.cli import STOPPED
 from flows.dbt import Dbt, NodeResult
 from flows.deploy import compile_serving
 from flows.errors import DbtFailed, SettingsError
@@ -18,6 +25,7 @@ from flows.profile import profiles_dir, target_type
 from flows.settings import Settings
 from flows.warehouse import Warehouse, open_warehouse
 from tests.python.homes import PROJECT
+from tests.python.waiting import wait_until
 
 PROFILE = """
 onedeal:
@@ -272,3 +280,71 @@ def test_dbt_builds_where_the_commands_read(settings: Settings, old: str, new: s
     profile.write_text(PROFILE.replace(old, new), encoding="utf-8")
     with pytest.raises(SettingsError, match=r"profiles.yml: .*'onedeal' of .*ONEDEAL_HOME"):
         Dbt(settings).build("build", ["deals"])
+
+
+STOPPABLE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import flows.retrain
+from flows.cli import main
+from flows.dbt import Dbt
+
+project = Path(sys.argv.pop())
+
+def build(settings, **options):
+    Dbt(replace(settings, project_dir=project)).build("build", ["slow"])
+
+flows.retrain.retrain = build
+main()
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_stops_a_build_however_often_it_comes(settings: Settings, times: int) -> None:
+    pairs = "range(10000000) as a, range(1000000) as b"
+    slow = f"select count(*) as n from {pairs} where hash(a.range + b.range) = 1"
+    table = "{{ config(materialized='table') }}\n"
+    (settings.project_dir / "models" / "slow.sql").write_text(table + slow)
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPABLE, "retrain", str(settings.project_dir)],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "ONEDEAL_HOME": str(settings.home)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        log = settings.dbt_log_path / "dbt.log"
+        # The last thing that it says of a query before its end.
+        wait_until(lambda: log.exists() and "from range(" in log.read_text(), 60)
+        for _ in range(times):
+            time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, f"{STOPPED}\n")
+
+
+def test_an_error_of_closing_hides_no_failure_of_dbt(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_log, close = RotatingFileHandler.close, LocalEnvironment.close
+
+    def full(self: RotatingFileHandler) -> None:
+        close_log(self)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def busy(self: LocalEnvironment) -> None:
+        close(self)  # type: ignore[no-untyped-call]
+        raise duckdb.Error("connection is busy")
+
+    dbt = Dbt(settings)
+    dbt.parse()
+    with monkeypatch.context() as patched:
+        patched.setattr(RotatingFileHandler, "close", full)
+        dbt.build("build", ["deals"])
+        patched.setattr(LocalEnvironment, "close", busy)
+        with pytest.raises(DbtFailed, match="no_such_column"):
+            dbt.build("build", ["broken"])
+        # Who goes on needs the file.
+        with pytest.raises(duckdb.Error, match="busy"):
+            dbt.build("build", ["deals"])
