@@ -69,6 +69,10 @@ CHAMPION = answer(
         '"watermark": {"labels": "2026-06-02T10:00:00"}}',
     ),
 )
+NOTHING_LACKING = answer(
+    "what_champion_lacks() of macros/evaluation asks what its weights and pairs don't share.",
+    r"select coalesce\(known\.comparison, weighed\.comparison\) as comparison from ",
+)
 LATEST_CHANGE = answer(
     "watermark() of macros/matching asks an incremental model for its newest change.",
     r"as latest_change from ",
@@ -132,7 +136,16 @@ PASSES = (
     Pass(
         "an increment with a champion",
         ("run",),
-        (CLASSES, CLASS_COUNTS, VALIDATION, FOLDS, CHAMPION, LATEST_CHANGE, DAYS),
+        (
+            CLASSES,
+            CLASS_COUNTS,
+            VALIDATION,
+            FOLDS,
+            CHAMPION,
+            NOTHING_LACKING,
+            LATEST_CHANGE,
+            DAYS,
+        ),
     ),
     Pass("unused macros", ("show", "--inline", UNUSED_MACROS)),
     Pass("source freshness", ("source", "freshness"), (LOADED_NOW,)),
