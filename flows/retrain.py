@@ -110,7 +110,7 @@ def retrain(
         vertex = read_vertex_settings(settings)
         if vertex is not None:
             run("access", check_access, settings)
-        healed = run("converge", converge, settings, dbt, run_id, True)
+        healed = run("converge", converge, settings, dbt, run_id, unscored_is_told=True)
         freshness = run("freshness", check_freshness, settings, dbt, force)
 
         def ended(outcome: Outcome, reasons: Sequence[str], **more: Any) -> RetrainResult:

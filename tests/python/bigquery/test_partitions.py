@@ -17,6 +17,7 @@ from tests.bigquery.reference.check import (
     CLASSES,
     DAYS,
     LATEST_CHANGE,
+    NOTHING_LACKING,
     Pass,
     run_check,
 )
@@ -90,7 +91,11 @@ def increment(tmp_path_factory: pytest.TempPathFactory) -> Increment:
         tmp_path_factory.mktemp("check"),
         (
             Pass("a first build", ("run",), (CLASSES, CLASS_COUNTS, BEST_CANDIDATE)),
-            Pass("an increment", ("run",), (CLASSES, CLASS_COUNTS, CHAMPION, DAYS, LATEST_CHANGE)),
+            Pass(
+                "an increment",
+                ("run",),
+                (CLASSES, CLASS_COUNTS, CHAMPION, NOTHING_LACKING, DAYS, LATEST_CHANGE),
+            ),
         ),
     )
     assert outcome.failures == [] and outcome.refused == []
