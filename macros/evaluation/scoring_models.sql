@@ -105,6 +105,10 @@
 {# What the model `champion` reads and pairs no longer have, in words: features that were renamed or taken out since it
    was trained, comparisons with other levels. #}
 {% macro what_champion_lacks(champion) %}
+    {# Where it is gone itself, whoever asks it will say so. #}
+    {% if load_relation(champion.weights) is none %}
+        {{ return([]) }}
+    {% endif %}
     {% set weighed = run_query(
         "select coalesce(known.comparison, weighed.comparison) as comparison from (" ~ comparison_levels()
         ~ ") as known full join (select comparison, level from " ~ champion.weights

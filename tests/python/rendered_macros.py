@@ -101,6 +101,7 @@ def macros(
         config=_Config({"meta": meta or {}, "labels": labels or {}}),
         exceptions=SimpleNamespace(raise_compiler_error=_raise),
         execute=False,
+        flags=SimpleNamespace(EMPTY=False),
         is_incremental=lambda: incremental,
         model=SimpleNamespace(name="a_model", description=description),
         modules=SimpleNamespace(re=re),
