@@ -69,10 +69,8 @@ def test_an_unreadable_note_is_no_obstacle(tmp_path: Path) -> None:
         assert holder(settings) is not None
 
 
-def test_a_writer_waits_for_one_who_only_reads(tmp_path: Path) -> None:
-    settings = Settings(tmp_path, PROJECT)
-    with writer_lock(settings, "score"), writers_kept_away(settings) as is_quiet:
-        assert not is_quiet
+def _reader(settings: Settings) -> threading.Thread:
+    """Somebody who has the lock to read, for a moment."""
     began = threading.Event()
 
     def read() -> None:
@@ -84,6 +82,14 @@ def test_a_writer_waits_for_one_who_only_reads(tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     assert began.wait(10)
+    return reader
+
+
+def test_a_writer_waits_for_one_who_only_reads(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, PROJECT)
+    with writer_lock(settings, "score"), writers_kept_away(settings) as is_quiet:
+        assert not is_quiet
+    reader = _reader(settings)
     with writer_lock(settings, "retrain"):
         reader.join(10)
         assert not reader.is_alive()
@@ -101,17 +107,7 @@ def test_what_a_killed_command_left_turns_no_reader_away(tmp_path: Path, host: s
     (tmp_path / "retrain.holder.json").write_text(left)
     # On another machine it may be at work for all that one can tell here.
     assert (holder(settings) is None) is (host != "another")
-    began = threading.Event()
-
-    def read() -> None:
-        with writers_kept_away(settings) as is_quiet:
-            assert is_quiet
-            began.set()
-            time.sleep(0.3)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert began.wait(10)
+    reader = _reader(settings)
     with writers_kept_away(settings) as is_quiet:
         assert is_quiet
     reader.join(10)
